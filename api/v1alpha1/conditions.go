@@ -1,0 +1,148 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Field managers of server-side apply. Each writer owns exactly the fields that it applies (see docs/concepts/split.md).
+const (
+	// OperatorFieldManager is the manager under which the operator applies what it provisions and its part of a status.
+	OperatorFieldManager = "vmcp-operator"
+	// RuntimeFieldManager is the manager under which the runtime's StatusReporter applies its part of a status.
+	RuntimeFieldManager = "vmcp-runtime"
+)
+
+// Conditions of a VirtualMCPServer that the operator owns.
+const (
+	// ConditionGroupRefValid is true while spec.groupRef names an MCPGroup that exists.
+	ConditionGroupRefValid = "GroupRefValid"
+	// ConditionOperandRendered is true when the objects to provision could be rendered from the spec.
+	ConditionOperandRendered = "OperandRendered"
+	// ConditionRBACReady is true when the ServiceAccount, Role and RoleBinding of the runtime are as rendered.
+	ConditionRBACReady = "RBACReady"
+	// ConditionConfigReady is true when the ConfigMap and the Lease of the runtime are as rendered.
+	ConditionConfigReady = "ConfigReady"
+	// ConditionDeploymentReady is true when the Deployment has rolled out the present template and its pods are available.
+	ConditionDeploymentReady = "DeploymentReady"
+	// ConditionServiceReady is true when the Service is as rendered and has an address.
+	ConditionServiceReady = "ServiceReady"
+)
+
+// Conditions of a VirtualMCPServer that the runtime owns.
+const (
+	// ConditionBackendsDiscovered is true once the runtime has a complete list of the group's backends.
+	ConditionBackendsDiscovered = "BackendsDiscovered"
+	// ConditionCatalogReady is true when the catalog that is served has been built from every ready backend.
+	ConditionCatalogReady = "CatalogReady"
+)
+
+// ConditionReady is the summary of an object. The runtime owns it on a VirtualMCPServer (something is being served), the operator
+// on an MCPBackend (what the operator provisions for it is there) and on an MCPGroup.
+const ConditionReady = "Ready"
+
+// ConditionStalled is abnormal-true: a person has to change something before reconciliation can go on. It is absent otherwise
+// (the kstatus convention).
+const ConditionStalled = "Stalled"
+
+// Reasons of conditions that several types share.
+const (
+	// ReasonApplied says that the objects are as rendered.
+	ReasonApplied = "Applied"
+	// ReasonApplyFailed says that the API server refused an object; the message quotes it.
+	ReasonApplyFailed = "ApplyFailed"
+	// ReasonNotOwned says that an object of the wanted name exists and belongs to somebody else.
+	ReasonNotOwned = "NotOwned"
+	// ReasonBlocked says that an earlier step failed, so that this one was not tried.
+	ReasonBlocked = "Blocked"
+	// ReasonInvalidSpec says that the spec has a mistake that the schema does not catch; the message names the field.
+	ReasonInvalidSpec = "InvalidSpec"
+)
+
+// Reasons of GroupRefValid.
+const (
+	// ReasonGroupFound says that the MCPGroup exists.
+	ReasonGroupFound = "GroupFound"
+	// ReasonGroupNotFound says that no MCPGroup of that name exists in the namespace.
+	ReasonGroupNotFound = "GroupNotFound"
+)
+
+// Reasons of OperandRendered.
+const (
+	// ReasonRendered says that rendering succeeded.
+	ReasonRendered = "Rendered"
+	// ReasonRenderFailed says that rendering failed; the message says where.
+	ReasonRenderFailed = "RenderFailed"
+)
+
+// Reasons of DeploymentReady, ServiceReady and of Ready on an MCPBackend.
+const (
+	// ReasonAvailable says that the present template is rolled out and its pods are available.
+	ReasonAvailable = "Available"
+	// ReasonProgressing says that a rollout is under way or pods are not available yet.
+	ReasonProgressing = "Progressing"
+	// ReasonProgressDeadlineExceeded says that the Deployment gave up; the message quotes it.
+	ReasonProgressDeadlineExceeded = "ProgressDeadlineExceeded"
+	// ReasonAddressAssigned says that the Service has a cluster address.
+	ReasonAddressAssigned = "AddressAssigned"
+	// ReasonNoAddress says that the Service has no cluster address yet.
+	ReasonNoAddress = "NoAddress"
+	// ReasonServiceFound says that the Service that a backend names exists and has the port.
+	ReasonServiceFound = "ServiceFound"
+	// ReasonServiceNotFound says that the Service that a backend names does not exist.
+	ReasonServiceNotFound = "ServiceNotFound"
+	// ReasonPortNotFound says that the Service that a backend names lacks the port.
+	ReasonPortNotFound = "PortNotFound"
+	// ReasonNothingToProvision says that a remote backend needs nothing in the cluster.
+	ReasonNothingToProvision = "NothingToProvision"
+	// ReasonServiceAccountNotFound says that the ServiceAccount that a workload names does not exist.
+	ReasonServiceAccountNotFound = "ServiceAccountNotFound"
+	// ReasonServiceAccountNotAllowed says that the ServiceAccount that a workload names is not labelled for workloads.
+	ReasonServiceAccountNotAllowed = "ServiceAccountNotAllowed"
+)
+
+// Reasons of Ready on a VirtualMCPServer, and of its phase.
+const (
+	// ReasonAllBackendsReady says that every discovered backend is served.
+	ReasonAllBackendsReady = "AllBackendsReady"
+	// ReasonBackendsNotReady says that some backends are served and some are not.
+	ReasonBackendsNotReady = "BackendsNotReady"
+	// ReasonNoBackendReady says that backends were discovered and none of them is served.
+	ReasonNoBackendReady = "NoBackendReady"
+	// ReasonNoBackends says that the group has no backends.
+	ReasonNoBackends = "NoBackends"
+	// ReasonCatalogConflicts says that names clash and could not be resolved.
+	ReasonCatalogConflicts = "CatalogConflicts"
+	// ReasonDiscovered says that the list of backends is complete.
+	ReasonDiscovered = "Discovered"
+	// ReasonDiscoveryFailed says that the list of backends could not be read; the last complete one is served.
+	ReasonDiscoveryFailed = "DiscoveryFailed"
+	// ReasonCatalogBuilt says that the catalog holds what the ready backends offer.
+	ReasonCatalogBuilt = "CatalogBuilt"
+)
+
+// Reasons of an entry of status.discoveredBackends.
+const (
+	// ReasonProbing says that no probe has been answered yet.
+	ReasonProbing = "Probing"
+	// ReasonProbeSucceeded says that the backend answers and its lists could be read.
+	ReasonProbeSucceeded = "ProbeSucceeded"
+	// ReasonSlow says that a probe is unanswered for longer than a healthy backend takes.
+	ReasonSlow = "Slow"
+	// ReasonProbeFailing says that the last probes failed, too few of them to give the backend up.
+	ReasonProbeFailing = "ProbeFailing"
+	// ReasonConnectionRefused says that nothing listens at the backend's address.
+	ReasonConnectionRefused = "ConnectionRefused"
+	// ReasonNameNotResolved says that the host name of the backend is unknown.
+	ReasonNameNotResolved = "NameNotResolved"
+	// ReasonTLSFailed says that the TLS handshake with the backend failed.
+	ReasonTLSFailed = "TLSFailed"
+	// ReasonTimeout says that the backend did not answer in time.
+	ReasonTimeout = "Timeout"
+	// ReasonNotMCP says that what answers at the address does not speak MCP.
+	ReasonNotMCP = "NotMCP"
+	// ReasonUnauthorized says that the backend refused the credentials, or wants some.
+	ReasonUnauthorized = "Unauthorized"
+	// ReasonProtocolError says that the backend answered with an MCP error.
+	ReasonProtocolError = "ProtocolError"
+	// ReasonConnectionFailed says that the connection failed in another way; the message says how.
+	ReasonConnectionFailed = "ConnectionFailed"
+)

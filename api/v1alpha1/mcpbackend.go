@@ -1,0 +1,159 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// BackendSource says where a backend is.
+//
+// +kubebuilder:validation:Enum=workload;service;remote
+type BackendSource string
+
+const (
+	// BackendSourceWorkload is a backend that the operator runs.
+	BackendSourceWorkload BackendSource = "workload"
+	// BackendSourceService is a backend behind a Service that somebody else runs.
+	BackendSourceService BackendSource = "service"
+	// BackendSourceRemote is a backend at a URL.
+	BackendSourceRemote BackendSource = "remote"
+)
+
+// WorkloadName is the name of the Deployment and the Service of a workload backend.
+func WorkloadName(backend string) string { return "mcpb-" + backend }
+
+// Source says which of workload, service and remote is set, or "" if none is.
+func (b *MCPBackend) Source() BackendSource {
+	switch {
+	case b.Spec.Workload != nil:
+		return BackendSourceWorkload
+	case b.Spec.Service != nil:
+		return BackendSourceService
+	case b.Spec.Remote != nil:
+		return BackendSourceRemote
+	default:
+		return ""
+	}
+}
+
+// URL is the address of the backend's MCP endpoint. It depends on nothing but the backend's name, namespace and spec, so
+// that whoever may read the spec knows the address without trusting another object's status. It is "" for a spec without a
+// source.
+func (b *MCPBackend) URL() string {
+	switch b.Source() {
+	case BackendSourceWorkload:
+		return serviceURL(WorkloadName(b.Name), b.Namespace, b.Spec.Workload.ListenPort(), b.Spec.Workload.Path)
+	case BackendSourceService:
+		return serviceURL(b.Spec.Service.Name, b.Namespace, b.Spec.Service.Port, b.Spec.Service.Path)
+	case BackendSourceRemote:
+		return b.Spec.Remote.URL
+	default:
+		return ""
+	}
+}
+
+// WireTransport is the transport that the gateway speaks to the backend: a stdio server is reached through its bridge.
+func (b *MCPBackend) WireTransport() Transport {
+	if b.Spec.Transport == TransportSSE {
+		return TransportSSE
+	}
+	return TransportStreamableHTTP
+}
+
+// ListenPort is the TCP port of the workload, the default included.
+func (w *Workload) ListenPort() int32 {
+	if w.Port != 0 {
+		return w.Port
+	}
+	return DefaultWorkloadPort
+}
+
+// EndpointPath is the HTTP path of the workload, the default included.
+func (w *Workload) EndpointPath() string { return pathOrDefault(w.Path) }
+
+func serviceURL(service, namespace string, port int32, path string) string {
+	host := service + "." + namespace + ".svc"
+	if port != 80 {
+		host += ":" + strconv.Itoa(int(port))
+	}
+	return "http://" + host + pathOrDefault(path)
+}
+
+func pathOrDefault(path string) string {
+	if path != "" {
+		return path
+	}
+	return DefaultPath
+}
+
+// Validate checks what the schema of the CRD demands, for objects that never passed an API server (vmcp serve -f) or were
+// stored under an older schema. The paths of the errors begin at spec.
+func (b *MCPBackend) Validate() field.ErrorList {
+	var errs field.ErrorList
+	spec := field.NewPath("spec")
+	if b.Spec.GroupRef.Name == "" {
+		errs = append(errs, field.Required(spec.Child("groupRef", "name"), "name the MCPGroup that the backend belongs to"))
+	}
+	switch b.Spec.Transport {
+	case "", TransportStreamableHTTP, TransportSSE, TransportStdio:
+	default:
+		errs = append(errs, field.NotSupported(spec.Child("transport"), b.Spec.Transport,
+			[]Transport{TransportStreamableHTTP, TransportSSE, TransportStdio}))
+	}
+	sources := 0
+	for _, set := range []bool{b.Spec.Workload != nil, b.Spec.Service != nil, b.Spec.Remote != nil} {
+		if set {
+			sources++
+		}
+	}
+	if sources != 1 {
+		errs = append(errs, field.Invalid(spec, fmt.Sprintf("%d of them set", sources),
+			"exactly one of workload, service and remote must be set"))
+	}
+	if b.Spec.Transport == TransportStdio {
+		switch {
+		case b.Spec.Workload == nil:
+			errs = append(errs, field.Invalid(spec.Child("transport"), b.Spec.Transport,
+				"transport stdio is for workload only: a service or remote backend is reached over HTTP"))
+		case len(b.Spec.Workload.Command) == 0:
+			errs = append(errs, field.Required(spec.Child("workload", "command"),
+				"required with transport stdio: the bridge starts the server and cannot read the image's entry point"))
+		}
+	}
+	if b.Spec.Remote != nil {
+		if msg := remoteURLError(b.Spec.Remote.URL); msg != "" {
+			errs = append(errs, field.Invalid(spec.Child("remote", "url"), redactUserinfo(b.Spec.Remote.URL), msg))
+		}
+	}
+	return errs
+}
+
+func remoteURLError(raw string) string {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+		return "url must be an absolute http or https URL"
+	case u.User != nil:
+		return "url must not contain user information; credentials do not belong into a URL"
+	case strings.Contains(raw, "#"):
+		return "url must not have a fragment"
+	default:
+		return ""
+	}
+}
+
+// redactUserinfo keeps a password that somebody wrote into a URL out of error messages.
+func redactUserinfo(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.User == nil {
+		return raw
+	}
+	return u.Redacted()
+}

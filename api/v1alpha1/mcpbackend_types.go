@@ -1,0 +1,321 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Transport names how a backend is spoken to.
+//
+// +kubebuilder:validation:Enum=streamable-http;sse;stdio
+type Transport string
+
+const (
+	// TransportStreamableHTTP is MCP's streamable HTTP transport.
+	TransportStreamableHTTP Transport = "streamable-http"
+	// TransportSSE is the HTTP+SSE transport of revision 2024-11-05.
+	TransportSSE Transport = "sse"
+	// TransportStdio is MCP's stdio transport; a bridge in the pod turns it into streamable HTTP.
+	TransportStdio Transport = "stdio"
+)
+
+// Defaults of a backend's address.
+const (
+	// DefaultWorkloadPort is the TCP port of a workload that names none.
+	DefaultWorkloadPort int32 = 8080
+	// DefaultPath is the HTTP path of a backend that names none.
+	DefaultPath = "/mcp"
+)
+
+// EnvVar is an environment variable with a literal value.
+type EnvVar struct {
+	// name is the name of the variable.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z][-._a-zA-Z0-9]*$`
+	Name string `json:"name"`
+
+	// value is the value of the variable. Do not put secrets here: whoever may read the MCPBackend can read them.
+	// +optional
+	// +kubebuilder:validation:MaxLength=4096
+	Value string `json:"value,omitempty"`
+}
+
+// EmptyDirVolume is an empty folder that lives as long as the pod.
+type EmptyDirVolume struct{}
+
+// ConfigMapVolume shows the keys of a ConfigMap as files.
+type ConfigMapVolume struct {
+	// name is the name of the ConfigMap in the same namespace.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+}
+
+// PersistentVolumeClaimVolume mounts a PersistentVolumeClaim.
+type PersistentVolumeClaimVolume struct {
+	// claimName is the name of the PersistentVolumeClaim in the same namespace.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	ClaimName string `json:"claimName"`
+}
+
+// Volume is a volume of a workload: a name and exactly one source.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.emptyDir), has(self.configMap), has(self.persistentVolumeClaim)].filter(x, x).size() == 1",message="a volume has exactly one of emptyDir, configMap and persistentVolumeClaim"
+type Volume struct {
+	// name is the name that volumeMounts refer to.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name"`
+
+	// emptyDir is an empty folder that lives as long as the pod.
+	// +optional
+	EmptyDir *EmptyDirVolume `json:"emptyDir,omitempty"`
+
+	// configMap shows the keys of a ConfigMap as files.
+	// +optional
+	ConfigMap *ConfigMapVolume `json:"configMap,omitempty"`
+
+	// persistentVolumeClaim mounts a PersistentVolumeClaim.
+	// +optional
+	PersistentVolumeClaim *PersistentVolumeClaimVolume `json:"persistentVolumeClaim,omitempty"`
+}
+
+// VolumeMount puts a volume into the container's file system.
+type VolumeMount struct {
+	// name is the name of one of the volumes.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+
+	// mountPath is where the volume appears in the container.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^/[^:]*$`
+	MountPath string `json:"mountPath"`
+}
+
+// Workload is an MCP server that the operator runs as a Deployment with a Service. Its pod always meets the "restricted" Pod
+// Security Standard, so the image must be able to run as a user other than root.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.volumeMounts) || self.volumeMounts.all(m, has(self.volumes) && self.volumes.exists(v, v.name == m.name))",message="each of volumeMounts must name one of volumes"
+// +kubebuilder:validation:XValidation:rule="!has(self.volumes) || self.volumes.all(v, !v.name.startsWith('vmcp-'))",message="names of volumes that begin with vmcp- are reserved"
+type Workload struct {
+	// image is the container image of the MCP server.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	Image string `json:"image"`
+
+	// imagePullPolicy says when the kubelet pulls the image. Unset means Kubernetes' own default for the tag.
+	// +optional
+	// +kubebuilder:validation:Enum=Always;IfNotPresent;Never
+	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy,omitempty"`
+
+	// command replaces the image's entry point. It is required with transport stdio, because the bridge starts the server
+	// and cannot read the entry point of an image.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=4096
+	Command []string `json:"command,omitempty"`
+
+	// args are the arguments of the command.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=4096
+	Args []string `json:"args,omitempty"`
+
+	// env are environment variables of the container.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	Env []EnvVar `json:"env,omitempty"`
+
+	// port is the TCP port on which the server listens, or with transport stdio the bridge. Unset means 8080.
+	// +optional
+	// +kubebuilder:validation:Minimum=1024
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
+
+	// path is the HTTP path of the MCP endpoint. Unset means /mcp.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^/[A-Za-z0-9/._~%!$&'()*+,;=:@-]*$`
+	Path string `json:"path,omitempty"`
+
+	// resources are the compute resources of the container.
+	// +optional
+	Resources *WorkloadResources `json:"resources,omitempty"`
+
+	// serviceAccountName is the ServiceAccount that the pod runs under; it must carry the label vmcp.dev/workload: "true".
+	// Unset means that the pod gets no token for the Kubernetes API.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	ServiceAccountName string `json:"serviceAccountName,omitempty"`
+
+	// volumes are volumes that volumeMounts can refer to.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	Volumes []Volume `json:"volumes,omitempty"`
+
+	// volumeMounts put volumes into the container's file system.
+	// +optional
+	// +listType=map
+	// +listMapKey=mountPath
+	// +kubebuilder:validation:MaxItems=16
+	VolumeMounts []VolumeMount `json:"volumeMounts,omitempty"`
+}
+
+// WorkloadResources are requests and limits of compute resources, by resource name.
+type WorkloadResources struct {
+	// requests are the resources that the scheduler sets aside.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	Requests corev1.ResourceList `json:"requests,omitempty"`
+
+	// limits are the most that the container may use.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	Limits corev1.ResourceList `json:"limits,omitempty"`
+}
+
+// ServiceBackend is an MCP server behind a Service in the same namespace.
+type ServiceBackend struct {
+	// name is the name of the Service.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name"`
+
+	// port is the number of the Service's port.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port"`
+
+	// path is the HTTP path of the MCP endpoint. Unset means /mcp.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^/[A-Za-z0-9/._~%!$&'()*+,;=:@-]*$`
+	Path string `json:"path,omitempty"`
+}
+
+// RemoteBackend is an MCP server at a URL, outside or inside the cluster.
+type RemoteBackend struct {
+	// url is the MCP endpoint: http or https, without user information and fragment.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHost() != ''",message="url must be an absolute http or https URL"
+	// +kubebuilder:validation:XValidation:rule="!self.contains('#')",message="url must not have a fragment"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*@')",message="url must not contain user information; credentials do not belong into a URL"
+	URL string `json:"url"`
+}
+
+// MCPBackendSpec describes one backend: the group that it joins, how to speak to it, and exactly one of workload, service and
+// remote, which says where it is.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.workload), has(self.service), has(self.remote)].filter(x, x).size() == 1",message="exactly one of workload, service and remote must be set"
+// +kubebuilder:validation:XValidation:rule="self.transport != 'stdio' || has(self.workload)",message="transport stdio is for workload only: a service or remote backend is reached over HTTP"
+// +kubebuilder:validation:XValidation:rule="self.transport != 'stdio' || !has(self.workload) || (has(self.workload.command) && self.workload.command.size() > 0)",message="workload.command is required with transport stdio: the bridge starts the server and cannot read the image's entry point"
+type MCPBackendSpec struct {
+	// groupRef names the MCPGroup that the backend belongs to.
+	// +required
+	GroupRef LocalReference `json:"groupRef"`
+
+	// transport says how the backend is spoken to. Unset means streamable-http.
+	// +optional
+	// +kubebuilder:default=streamable-http
+	Transport Transport `json:"transport,omitempty"`
+
+	// workload makes the operator run the MCP server from an image.
+	// +optional
+	Workload *Workload `json:"workload,omitempty"`
+
+	// service is an MCP server behind a Service in the same namespace.
+	// +optional
+	Service *ServiceBackend `json:"service,omitempty"`
+
+	// remote is an MCP server at a URL.
+	// +optional
+	Remote *RemoteBackend `json:"remote,omitempty"`
+}
+
+// MCPBackendStatus is what the operator observed about what it provisions for a backend. Whether the backend answers is not
+// said here: each VirtualMCPServer reports that itself, in status.discoveredBackends, as it sees it.
+type MCPBackendStatus struct {
+	// observedGeneration is the generation of the spec that this status describes.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// url is the address at which gateways reach the backend.
+	// +optional
+	// +kubebuilder:validation:MaxLength=2048
+	URL string `json:"url,omitempty"`
+
+	// conditions are: GroupRefValid, the group exists; Ready, what the operator provisions or looks for is there; Stalled, a
+	// person has to change something.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// MCPBackend is one MCP server that gateways put behind their endpoint.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=mcpbackends,scope=Namespaced,shortName=mcpb,categories=vmcp
+// +kubebuilder:selectablefield:JSONPath=`.spec.groupRef.name`
+// +kubebuilder:printcolumn:name="Group",type=string,JSONPath=`.spec.groupRef.name`
+// +kubebuilder:printcolumn:name="Transport",type=string,JSONPath=`.spec.transport`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="what the operator provisions for this backend is there"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.status.url`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 52",message="the name of an MCPBackend is a DNS label of at most 52 characters that begins with a letter: it becomes part of the name of a Service"
+type MCPBackend struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec describes the backend.
+	// +required
+	Spec MCPBackendSpec `json:"spec"`
+
+	// status is what the operator observed.
+	// +optional
+	Status MCPBackendStatus `json:"status,omitzero"`
+}
+
+// MCPBackendList is a list of MCPBackends.
+//
+// +kubebuilder:object:root=true
+type MCPBackendList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []MCPBackend `json:"items"`
+}

@@ -1,0 +1,63 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// MCPGroupSpec describes a group. A backend joins a group by naming it; the group lists nobody.
+type MCPGroupSpec struct {
+	// description says what the group is for, in a sentence or two for people.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Description string `json:"description,omitempty"`
+}
+
+// MCPGroupStatus is what the operator observed about a group.
+type MCPGroupStatus struct {
+	// observedGeneration is the generation of the spec that this status describes.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// backends is the number of MCPBackends in the namespace that name this group.
+	// +optional
+	Backends *int32 `json:"backends,omitempty"`
+
+	// virtualMCPServers is the number of VirtualMCPServers in the namespace that serve this group.
+	// +optional
+	VirtualMCPServers *int32 `json:"virtualMCPServers,omitempty"`
+}
+
+// MCPGroup is a named set of MCP backends in a namespace.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=mcpgroups,scope=Namespaced,shortName=mcpg,categories=vmcp
+// +kubebuilder:printcolumn:name="Backends",type=integer,JSONPath=`.status.backends`,description="MCPBackends that name this group"
+// +kubebuilder:printcolumn:name="Gateways",type=integer,JSONPath=`.status.virtualMCPServers`,description="VirtualMCPServers that serve this group"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name of an MCPGroup has at most 63 characters"
+type MCPGroup struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec describes the group.
+	// +optional
+	Spec MCPGroupSpec `json:"spec,omitzero"`
+
+	// status is what the operator observed.
+	// +optional
+	Status MCPGroupStatus `json:"status,omitzero"`
+}
+
+// MCPGroupList is a list of MCPGroups.
+//
+// +kubebuilder:object:root=true
+type MCPGroupList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []MCPGroup `json:"items"`
+}

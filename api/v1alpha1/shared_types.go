@@ -1,0 +1,30 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// LocalReference names an object of a known kind in the same namespace.
+type LocalReference struct {
+	// name is the name of the object.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+}
+
+// Labels and annotations that the operator sets or honours.
+const (
+	// PausedAnnotation, set to "true", makes the operator leave an object alone.
+	PausedAnnotation = "vmcp.dev/paused"
+	// VirtualMCPServerLabel names the VirtualMCPServer that an object was provisioned for.
+	VirtualMCPServerLabel = "vmcp.dev/virtualmcpserver"
+	// BackendLabel names the MCPBackend that an object was provisioned for.
+	BackendLabel = "vmcp.dev/backend"
+	// WorkloadServiceAccountLabel, set to "true" on a ServiceAccount, lets workloads of backends run under it. Without this
+	// consent whoever may create an MCPBackend could run code with any ServiceAccount of the namespace.
+	WorkloadServiceAccountLabel = "vmcp.dev/workload"
+	// ManagedByLabel is the recommended label for the tool that manages an object.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	// ManagedByValue is the value of ManagedByLabel on everything that the operator provisions.
+	ManagedByValue = "vmcp-operator"
+)

@@ -1,0 +1,79 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	"regexp"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// OperandName is the name of everything that the operator provisions for a VirtualMCPServer: ServiceAccount, Role,
+// RoleBinding, ConfigMap, Lease, Deployment and Service.
+func OperandName(virtualMCPServer string) string { return "vmcp-" + virtualMCPServer }
+
+// Ports of the runtime.
+const (
+	// GatewayPort is the TCP port of the MCP endpoint in the runtime's pod.
+	GatewayPort int32 = 4483
+	// AdminPort is the TCP port of /livez, /readyz and /metrics in the runtime's pod.
+	AdminPort int32 = 4484
+	// ServicePort is the TCP port of the runtime's Service.
+	ServicePort int32 = 80
+	// EndpointPath is the HTTP path of the MCP endpoint.
+	EndpointPath = "/mcp"
+)
+
+// URL is the address of the gateway's MCP endpoint within the cluster.
+func (s *VirtualMCPServer) URL() string {
+	return serviceURL(OperandName(s.Name), s.Namespace, ServicePort, EndpointPath)
+}
+
+// Source is spec.outgoingAuth.source, the default included.
+func (s *VirtualMCPServer) Source() OutgoingAuthSource {
+	if s.Spec.OutgoingAuth.Source != "" {
+		return s.Spec.OutgoingAuth.Source
+	}
+	return OutgoingAuthSourceDiscovered
+}
+
+// Prefix is what precedes the names of a backend's tools and prompts.
+func (c ConflictResolution) Prefix(backend string) string {
+	format := c.PrefixFormat
+	if format == "" {
+		format = DefaultPrefixFormat
+	}
+	return strings.Replace(format, "{backend}", backend, 1)
+}
+
+var prefixFormat = regexp.MustCompile(`^[A-Za-z0-9_.-]*\{backend\}[A-Za-z0-9_.-]*$`)
+
+// Validate checks what the schema of the CRD demands, for objects that never passed an API server (vmcp serve -f) or were
+// stored under an older schema. The paths of the errors begin at spec.
+func (s *VirtualMCPServer) Validate() field.ErrorList {
+	var errs field.ErrorList
+	spec := field.NewPath("spec")
+	if s.Spec.GroupRef.Name == "" {
+		errs = append(errs, field.Required(spec.Child("groupRef", "name"), "name the MCPGroup whose backends are served"))
+	}
+	if source := s.Source(); source != OutgoingAuthSourceDiscovered {
+		errs = append(errs, field.NotSupported(spec.Child("outgoingAuth", "source"), source,
+			[]OutgoingAuthSource{OutgoingAuthSourceDiscovered}))
+	}
+	return append(errs, s.Spec.Aggregation.ConflictResolution.validate(spec.Child("aggregation", "conflictResolution"))...)
+}
+
+func (c ConflictResolution) validate(path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if c.Strategy != "" && c.Strategy != ConflictResolutionPrefix {
+		errs = append(errs, field.NotSupported(path.Child("strategy"), c.Strategy,
+			[]ConflictResolutionStrategy{ConflictResolutionPrefix}))
+	}
+	if c.PrefixFormat != "" && (len(c.PrefixFormat) > 32 || !prefixFormat.MatchString(c.PrefixFormat)) {
+		errs = append(errs, field.Invalid(path.Child("prefixFormat"), c.PrefixFormat,
+			"at most 32 characters of A-Z a-z 0-9 _ . - around exactly one {backend}"))
+	}
+	return errs
+}

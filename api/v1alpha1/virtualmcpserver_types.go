@@ -1,0 +1,311 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// OutgoingAuthSource says who finds the backends and their authentication.
+//
+// +kubebuilder:validation:Enum=discovered
+type OutgoingAuthSource string
+
+// OutgoingAuthSourceDiscovered is dynamic mode: the runtime finds backends by itself; the operator never looks at them.
+const OutgoingAuthSourceDiscovered OutgoingAuthSource = "discovered"
+
+// OutgoingAuth says how the gateway authenticates to backends.
+type OutgoingAuth struct {
+	// source says who finds the backends and their authentication. discovered: the runtime does, by itself, and follows
+	// every change. Unset means discovered.
+	// +optional
+	// +kubebuilder:default=discovered
+	Source OutgoingAuthSource `json:"source,omitempty"`
+}
+
+// ConflictResolutionStrategy says how the names of several backends become one set of names.
+//
+// +kubebuilder:validation:Enum=prefix
+type ConflictResolutionStrategy string
+
+// ConflictResolutionPrefix puts the backend's name before every name.
+const ConflictResolutionPrefix ConflictResolutionStrategy = "prefix"
+
+// DefaultPrefixFormat is the prefix of a VirtualMCPServer that names none.
+const DefaultPrefixFormat = "{backend}_"
+
+// ConflictResolution says how the names of several backends become one set of names.
+type ConflictResolution struct {
+	// strategy is the way to resolve conflicts. prefix: every name of a tool or prompt is preceded by prefixFormat. Unset
+	// means prefix.
+	// +optional
+	// +kubebuilder:default=prefix
+	Strategy ConflictResolutionStrategy `json:"strategy,omitempty"`
+
+	// prefixFormat is the prefix; {backend} stands for the name of the backend and must occur once. Characters are those
+	// that MCP allows in the name of a tool. Unset means {backend}_.
+	// +optional
+	// +kubebuilder:default="{backend}_"
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_.-]*\{backend\}[A-Za-z0-9_.-]*$`
+	PrefixFormat string `json:"prefixFormat,omitempty"`
+}
+
+// Aggregation says how what the backends offer becomes one catalog.
+type Aggregation struct {
+	// conflictResolution says how the names of several backends become one set of names.
+	// +optional
+	ConflictResolution ConflictResolution `json:"conflictResolution,omitzero"`
+}
+
+// VirtualMCPServerSpec describes a gateway.
+type VirtualMCPServerSpec struct {
+	// groupRef names the MCPGroup whose backends the gateway serves.
+	// +required
+	GroupRef LocalReference `json:"groupRef"`
+
+	// outgoingAuth says how the gateway finds and authenticates to backends.
+	// +optional
+	OutgoingAuth OutgoingAuth `json:"outgoingAuth,omitzero"`
+
+	// aggregation says how what the backends offer becomes one catalog.
+	// +optional
+	Aggregation Aggregation `json:"aggregation,omitzero"`
+}
+
+// Phase sums up a VirtualMCPServer in one word.
+//
+// +kubebuilder:validation:Enum=Pending;Ready;Degraded;Failed;Unknown
+type Phase string
+
+const (
+	// PhasePending means that no report has been made yet.
+	PhasePending Phase = "Pending"
+	// PhaseReady means that every discovered backend is served.
+	PhaseReady Phase = "Ready"
+	// PhaseDegraded means that something is served and something is not, or that there is nothing to serve.
+	PhaseDegraded Phase = "Degraded"
+	// PhaseFailed means that nothing is served although something should be.
+	PhaseFailed Phase = "Failed"
+	// PhaseUnknown means that the runtime stopped reporting.
+	PhaseUnknown Phase = "Unknown"
+)
+
+// BackendStatus is the verdict of the runtime on one backend. The same verdict decides whether the backend is in the catalog
+// and is called.
+//
+// +kubebuilder:validation:Enum=ready;degraded;unauthenticated;unavailable;unknown
+type BackendStatus string
+
+const (
+	// BackendReady means that the backend answers; it is served.
+	BackendReady BackendStatus = "ready"
+	// BackendDegraded means that the backend is slow or fails partly; it is served.
+	BackendDegraded BackendStatus = "degraded"
+	// BackendUnauthenticated means that the backend refused the credentials or wants some; it is not served.
+	BackendUnauthenticated BackendStatus = "unauthenticated"
+	// BackendUnavailable means that the backend does not answer, or not as an MCP server; it is not served.
+	BackendUnavailable BackendStatus = "unavailable"
+	// BackendUnknown means that there is no verdict yet; the backend is not served.
+	BackendUnknown BackendStatus = "unknown"
+)
+
+// Served says whether a backend of this status is in the catalog and is called.
+func (s BackendStatus) Served() bool { return s == BackendReady || s == BackendDegraded }
+
+// MaxDiscoveredBackends is the most entries that status.discoveredBackends holds. A larger group is reported truncated, with
+// the whole number in status.backends.total.
+const MaxDiscoveredBackends = 256
+
+// DiscoveredBackend is one backend as the runtime found it.
+type DiscoveredBackend struct {
+	// kind is the kind of the object that describes the backend, for example MCPBackend.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Kind string `json:"kind"`
+
+	// name is the name of that object.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+
+	// source says where the backend is.
+	// +optional
+	Source BackendSource `json:"source,omitempty"`
+
+	// url is the address at which the runtime calls the backend.
+	// +optional
+	// +kubebuilder:validation:MaxLength=2048
+	URL string `json:"url,omitempty"`
+
+	// transport is the transport of the backend.
+	// +optional
+	Transport Transport `json:"transport,omitempty"`
+
+	// status is the runtime's verdict.
+	// +optional
+	Status BackendStatus `json:"status,omitempty"`
+
+	// reason is the cause of the verdict in one CamelCase word.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Reason string `json:"reason,omitempty"`
+
+	// message is the cause of the verdict in a sentence.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+
+	// protocolVersion is the MCP revision that the runtime speaks with the backend, for example 2025-11-25.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	ProtocolVersion string `json:"protocolVersion,omitempty"`
+
+	// tools is the number of tools that the backend offers.
+	// +optional
+	Tools *int32 `json:"tools,omitempty"`
+
+	// lastTransitionTime is when status last changed.
+	// +optional
+	LastTransitionTime metav1.Time `json:"lastTransitionTime,omitzero"`
+}
+
+// BackendsSummary counts backends.
+type BackendsSummary struct {
+	// total is the number of discovered backends.
+	// +required
+	Total int32 `json:"total"`
+
+	// ready is the number of discovered backends whose status is ready.
+	// +required
+	Ready int32 `json:"ready"`
+}
+
+// CatalogSummary counts what the gateway offers.
+type CatalogSummary struct {
+	// tools is the number of tools.
+	// +required
+	Tools int32 `json:"tools"`
+
+	// prompts is the number of prompts.
+	// +required
+	Prompts int32 `json:"prompts"`
+
+	// resources is the number of resources, templates not counted.
+	// +required
+	Resources int32 `json:"resources"`
+
+	// conflicts is the number of names that could not be offered because another backend has them.
+	// +required
+	Conflicts int32 `json:"conflicts"`
+}
+
+// RuntimeInfo identifies the process that reports.
+type RuntimeInfo struct {
+	// reporter is the name of the pod that reports.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Reporter string `json:"reporter,omitempty"`
+
+	// version is the version of the runtime.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Version string `json:"version,omitempty"`
+
+	// observedGeneration is the generation of the spec that the runtime serves.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+}
+
+// VirtualMCPServerStatus has two writers. The operator owns url, observedGeneration and the conditions GroupRefValid,
+// OperandRendered, RBACReady, ConfigReady, DeploymentReady, ServiceReady and Stalled; the runtime owns everything else. Each
+// applies its own fields only (server-side apply, managers vmcp-operator and vmcp-runtime).
+type VirtualMCPServerStatus struct {
+	// observedGeneration is the newest generation of the spec that is served by every pod, or about which the operator has
+	// said in the condition Stalled why it cannot be.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// phase sums up what the runtime reports: Ready, Degraded or Failed.
+	// +optional
+	Phase Phase `json:"phase,omitempty"`
+
+	// message says in a sentence why phase is what it is.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+
+	// url is the address of the gateway's MCP endpoint.
+	// +optional
+	// +kubebuilder:validation:MaxLength=2048
+	URL string `json:"url,omitempty"`
+
+	// conditions are, written by the operator: GroupRefValid, OperandRendered, RBACReady, ConfigReady, DeploymentReady,
+	// ServiceReady and Stalled; written by the runtime: Ready, BackendsDiscovered and CatalogReady.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// discoveredBackends are the backends that the runtime found, and its verdict on each.
+	// +optional
+	// +listType=map
+	// +listMapKey=kind
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=256
+	DiscoveredBackends []DiscoveredBackend `json:"discoveredBackends,omitempty"`
+
+	// backends counts the discovered backends.
+	// +optional
+	Backends *BackendsSummary `json:"backends,omitempty"`
+
+	// catalog counts what the gateway offers.
+	// +optional
+	Catalog *CatalogSummary `json:"catalog,omitempty"`
+
+	// runtime identifies the process that reports.
+	// +optional
+	Runtime *RuntimeInfo `json:"runtime,omitempty"`
+}
+
+// VirtualMCPServer is one MCP endpoint in front of the backends of a group.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=virtualmcpservers,scope=Namespaced,shortName=vmcp,categories=vmcp
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.backends.ready`,description="backends that are ready"
+// +kubebuilder:printcolumn:name="Backends",type=integer,JSONPath=`.status.backends.total`,description="backends that were discovered"
+// +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.status.url`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Tools",type=integer,JSONPath=`.status.catalog.tools`,priority=10
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.message`,priority=10
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 52",message="the name of a VirtualMCPServer is a DNS label of at most 52 characters that begins with a letter: it becomes part of the name of a Service"
+// +kubebuilder:validation:XValidation:rule="!self.metadata.name.startsWith('auth-')",message="names of VirtualMCPServers that begin with auth- are reserved: the Role of the runtime would be named as that of an MCPExternalAuthConfig"
+type VirtualMCPServer struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec describes the gateway.
+	// +required
+	Spec VirtualMCPServerSpec `json:"spec"`
+
+	// status is what operator and runtime observed, each its own part.
+	// +optional
+	Status VirtualMCPServerStatus `json:"status,omitzero"`
+}
+
+// VirtualMCPServerList is a list of VirtualMCPServers.
+//
+// +kubebuilder:object:root=true
+type VirtualMCPServerList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []VirtualMCPServer `json:"items"`
+}

@@ -1,0 +1,71 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package backend is the gateway's client edge: it speaks MCP to one backend, whatever revision that backend speaks.
+package backend
+
+import (
+	"cmp"
+	"encoding/json"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+// KindMCPBackend is the kind of backends that MCPBackend objects describe.
+const KindMCPBackend = "MCPBackend"
+
+// Key identifies a backend within a gateway. Two kinds may share a name.
+type Key struct {
+	Kind string
+	Name string
+}
+
+// Compare is the one order of backends: by name, then by kind. It is the same on every start and replica.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.Name, o.Name), cmp.Compare(k.Kind, o.Kind))
+}
+
+// String is kind/name, for logs.
+func (k Key) String() string { return k.Kind + "/" + k.Name }
+
+// Target is what discovery knows about a backend: where it is and how to speak to it. It holds intent only, no health, and
+// is comparable: a backend whose Target did not change keeps its sessions.
+type Target struct {
+	Key
+
+	// Source says where the backend is.
+	Source v1alpha1.BackendSource
+	// URL is the MCP endpoint.
+	URL string
+	// Transport is the transport on the wire to URL: streamable-http or sse.
+	Transport v1alpha1.Transport
+	// DeclaredTransport is the transport that the object names; stdio where a bridge stands before the server.
+	DeclaredTransport v1alpha1.Transport
+
+	// Refused, when not zero, says why the backend must not be called at all.
+	Refused Refusal
+}
+
+// Refusal is a reason, from the reasons of status.discoveredBackends or Validate, not to call a backend.
+type Refusal struct {
+	Reason  string
+	Message string
+}
+
+// Item is one tool, prompt, resource or resource template as the backend described it.
+type Item struct {
+	// ID is the name of a tool or prompt, the URI of a resource or the URI template of a template.
+	ID string
+	// Raw is the backend's own JSON object; no field of it is lost.
+	Raw json.RawMessage
+}
+
+// Inventory is everything that a backend offers, in the backend's own order.
+type Inventory struct {
+	// ProtocolVersion is the MCP revision agreed with the backend.
+	ProtocolVersion string
+	Tools           []Item
+	Prompts         []Item
+	Resources       []Item
+	Templates       []Item
+}
