@@ -1,0 +1,51 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+)
+
+// PushOptions says how to reach a registry.
+type PushOptions struct {
+	// PlainHTTP allows http for any registry. Loopback, localhost and private
+	// addresses need no permission: https is tried there first, then http.
+	PlainHTTP bool
+}
+
+// Push uploads the image of an archive to REGISTRY/NAME:TAG and returns
+// REGISTRY/NAME@DIGEST. Credentials come from Docker's configuration file.
+func Push(ctx context.Context, archive, to string, opts PushOptions) (string, error) {
+	nameOpts := []name.Option{name.StrictValidation}
+	if opts.PlainHTTP {
+		nameOpts = append(nameOpts, name.Insecure)
+	}
+	ref, err := name.NewTag(to, nameOpts...)
+	if err != nil {
+		return "", fmt.Errorf("push target %q: want REGISTRY/NAME:TAG: %w", to, err)
+	}
+	dir, err := os.MkdirTemp("", "image-push-")
+	if err != nil {
+		return "", fmt.Errorf("unpack archive: %w", err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory; what matters is what was pushed
+	img, err := OpenArchive(archive, dir)
+	if err != nil {
+		return "", err
+	}
+	if err := remote.Write(ref, img, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)); err != nil {
+		return "", fmt.Errorf("push %s: %w", ref, err)
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		return "", fmt.Errorf("push %s: %w", ref, err)
+	}
+	return ref.Context().Name() + "@" + digest.String(), nil
+}
