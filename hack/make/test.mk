@@ -1,0 +1,57 @@
+##@ Test
+
+# The race detector needs cgo, hence a C compiler. Without one the tests run all the same, and say what they leave out;
+# REQUIRE_RACE=1 makes that an error.
+RACE := $(shell command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null && echo yes)
+ifeq ($(RACE),yes)
+TEST_GO_FLAGS := -race
+TEST_ENV      := CGO_ENABLED=1
+else
+TEST_GO_FLAGS := -trimpath
+TEST_ENV      := CGO_ENABLED=0
+endif
+
+# Modules whose tests are part of "make test": the product's, and those of our tools that have tests.
+TEST_MODULES := . hack/cluster hack/images
+TEST_TIMEOUT ?= 10m
+
+.PHONY: test
+test: $(GOTESTSUM) $(if $(KUBEBUILDER_ASSETS),,$(BIN)/cluster) ## Unit tests, and tests against a real kube-apiserver and etcd (KUBEBUILDER_ASSETS is honoured). Needs no root.
+ifneq ($(RACE),yes)
+	@echo "no C compiler ($$(go env CC)) on this machine: the tests run without the race detector"
+	@[ "$${REQUIRE_RACE:-0}" != 1 ] || { echo "REQUIRE_RACE=1 is set: install a C compiler, for example with apt-get install gcc libc6-dev" >&2; exit 1; }
+endif
+	@if [ -z "$${KUBEBUILDER_ASSETS:-}" ]; then \
+		KUBEBUILDER_ASSETS=$$($(BIN)/cluster build envtest); \
+		export KUBEBUILDER_ASSETS; \
+	fi; \
+	status=0; for m in $(TEST_MODULES); do \
+		$(STEP) "test $$m" env -C "$$m" $(TEST_ENV) $(CURDIR)/$(GOTESTSUM) --format pkgname-and-test-fails --format-hide-empty-pkg \
+			-- $(TEST_GO_FLAGS) -timeout $(TEST_TIMEOUT) ./... || status=1; \
+	done; exit $$status
+
+.PHONY: e2e
+e2e: cluster-up load-images $(GOTESTSUM) ## The demo's story as assertions, on a cluster of our own. Needs root.
+	@eval "$$($(BIN)/cluster env)"; \
+	OPERATOR_IMAGE=$(OPERATOR_IMAGE) RUNTIME_IMAGE=$(RUNTIME_IMAGE) IMAGE_REGISTRY=$(IMAGE_REGISTRY) IMAGE_TAG=$(IMAGE_TAG) \
+	CGO_ENABLED=0 $(STEP) "end-to-end tests" $(GOTESTSUM) --format standard-verbose -- -trimpath -tags e2e -count=1 -timeout 20m ./test/e2e/...
+
+# Targets of later issues: each says what it will be, and fails.
+define not-yet
+.PHONY: $1
+$1:
+	@echo "make $1: not available yet: $2" >&2; exit 1
+endef
+
+e2e-olm: ## Not yet: install by OLM on a cluster of our own, use, upgrade, uninstall.
+bench: ## Not yet: the gateway against a plain reverse proxy.
+conformance: ## Not yet: the MCP conformance suites against the gateway.
+scale: ## Not yet: hundreds of VirtualMCPServers: API requests, writes and memory.
+truth: ## Not yet: how soon status tells the truth after backends die, hang and come back.
+soak: ## Not yet: hours of traffic and faults; leaks and drift fail it.
+$(eval $(call not-yet,e2e-olm,the bundle installed by OLM on a cluster of our own; used; upgraded; uninstalled))
+$(eval $(call not-yet,bench,calls per second and latency of the gateway against httputil.ReverseProxy))
+$(eval $(call not-yet,conformance,the MCP conformance suites against the gateway in both eras))
+$(eval $(call not-yet,scale,API requests and writes and memory with hundreds of VirtualMCPServers))
+$(eval $(call not-yet,truth,the time from a backend dying or hanging or coming back until status and tool list say so))
+$(eval $(call not-yet,soak,hours of traffic with faults; leaks and drift fail it))

@@ -1,0 +1,31 @@
+# Development tools, built from the modules under hack/tools that pin them. A tool is built again only when its module changes.
+
+TOOLS := $(BIN)/tools
+
+CONTROLLER_GEN := $(TOOLS)/controller-gen
+GOTESTSUM      := $(TOOLS)/gotestsum
+KUSTOMIZE      := $(TOOLS)/kustomize
+GOLANGCI_LINT  := $(TOOLS)/golangci-lint
+OPERATOR_SDK   := $(TOOLS)/operator-sdk
+
+# build-tool MODULE-FOLDER,PACKAGE[,FURTHER-FLAGS]
+build-tool = @$(STEP) "build $(@F)" env CGO_ENABLED=0 go build -C hack/tools/$1 -trimpath -ldflags "-s -w $(TOOL_LDFLAGS)" $3 -o $(CURDIR)/$@ $2
+
+$(CONTROLLER_GEN) $(GOTESTSUM) $(KUSTOMIZE): hack/tools/go.mod hack/tools/go.sum
+$(CONTROLLER_GEN):
+	$(call build-tool,.,sigs.k8s.io/controller-tools/cmd/controller-gen)
+$(GOTESTSUM):
+	$(call build-tool,.,gotest.tools/gotestsum)
+$(KUSTOMIZE):
+	$(call build-tool,.,sigs.k8s.io/kustomize/kustomize/v5)
+
+$(GOLANGCI_LINT): hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/go.sum
+	$(call build-tool,golangci-lint,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+# operator-sdk writes its version into the bundle, and knows it only from its linker flags. Its tags leave out gpgme, which is C.
+SDK_VERSION = $(shell awk '$$1 == "github.com/operator-framework/operator-sdk" { print $$2 }' hack/tools/operator-sdk/go.mod)
+SDK_PACKAGE := github.com/operator-framework/operator-sdk/internal/version
+$(OPERATOR_SDK): TOOL_LDFLAGS = -X $(SDK_PACKAGE).Version=$(SDK_VERSION) -X $(SDK_PACKAGE).GitVersion=$(SDK_VERSION) \
+	-X $(SDK_PACKAGE).ImageVersion=$(SDK_VERSION)
+$(OPERATOR_SDK): hack/tools/operator-sdk/go.mod hack/tools/operator-sdk/go.sum
+	$(call build-tool,operator-sdk,github.com/operator-framework/operator-sdk/cmd/operator-sdk,-tags containers_image_openpgp)
