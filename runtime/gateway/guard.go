@@ -1,0 +1,66 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// hostSet is the set of host names and addresses that are the gateway's own, without ports.
+type hostSet map[string]struct{}
+
+func newHostSet(hosts []string) *hostSet {
+	set := hostSet{}
+	for _, h := range hosts {
+		if name := hostName(h); name != "" {
+			set[name] = struct{}{}
+		}
+	}
+	return &set
+}
+
+// allows says whether a host, with or without a port, is the gateway's own. localhost and loopback addresses always are.
+func (s *hostSet) allows(host string) bool {
+	name := hostName(host)
+	if name == "localhost" {
+		return true
+	}
+	if ip, err := netip.ParseAddr(name); err == nil && ip.Unmap().IsLoopback() {
+		return true
+	}
+	_, ok := (*s)[name]
+	return ok
+}
+
+// hostName is the name or address in host[:port], in the form that is compared: lower-case, without brackets and final dot.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		host = strings.TrimSuffix(inner, "]")
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// refuseForeign keeps web pages from driving the gateway through a browser (MCP 2026-07-28, transports, security warning):
+// the request must be addressed to one of the gateway's names, or a page could rebind its own name to the gateway's address;
+// and if it says which page it comes from, that page must be served from one of those names. It returns why the request is
+// refused, or "".
+func (s *hostSet) refuseForeign(r *http.Request) string {
+	if !s.allows(r.Host) {
+		return "the Host header names a host that is not the gateway's"
+	}
+	for _, origin := range r.Header.Values("Origin") {
+		u, err := url.Parse(origin)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || !s.allows(u.Host) {
+			return "requests from this origin are not allowed"
+		}
+	}
+	return ""
+}
