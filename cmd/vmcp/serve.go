@@ -1,0 +1,120 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+
+	"github.com/vmcp-dev/vmcp-operator/internal/version"
+	"github.com/vmcp-dev/vmcp-operator/runtime"
+	"github.com/vmcp-dev/vmcp-operator/runtime/config"
+)
+
+// serveFlags are the flags of vmcp serve.
+type serveFlags struct {
+	config, manifests   string
+	listen, adminListen string
+}
+
+func newServeCommand(log *logging) *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve {-f FILE | --config FILE}",
+		Short: "Serve the backends of an MCPGroup as one MCP server",
+		Long: `Serve the backends of an MCPGroup as one MCP server.
+
+With -f it needs no cluster: FILE holds what kubectl apply would take, one VirtualMCPServer, its MCPGroup and the MCPBackends
+of the group, all of them remote.
+
+With --config it serves what the operator wrote to FILE. It finds backends through the API server, in a pod or by
+$KUBECONFIG, and reports into the VirtualMCPServer $VMCP_NAME in $VMCP_NAMESPACE as $POD_NAME.`,
+		Example: `  vmcp serve -f manifests.yaml
+  vmcp serve -f manifests.yaml --listen 127.0.0.1:4483 --admin-listen 127.0.0.1:4484`,
+		Args: misused(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case f.config != "" && f.manifests != "":
+				return misuse{errors.New("--config and -f exclude each other")}
+			case f.manifests != "":
+				return serveManifests(cmd, f, log)
+			case f.config != "":
+				return serveCluster(cmd, f, log)
+			default:
+				return misuse{errors.New("name a file of manifests with -f, or in a pod the configuration with --config")}
+			}
+		},
+	}
+	cmd.Flags().StringVarP(&f.manifests, "file", "f", "", "file of manifests to serve without a cluster")
+	cmd.Flags().StringVar(&f.config, "config", "", "file with the configuration that the operator wrote")
+	cmd.Flags().StringVar(&f.listen, "listen", "", "TCP address of the MCP endpoint (default :4483, with -f 127.0.0.1:4483)")
+	cmd.Flags().StringVar(&f.adminListen, "admin-listen", "", "TCP address of /livez, /readyz and /metrics (default :4484, with -f 127.0.0.1:4484)")
+	return cmd
+}
+
+// serveCluster is what the pod runs.
+func serveCluster(cmd *cobra.Command, f serveFlags, log *logging) error {
+	logger, err := log.logger(cmd.ErrOrStderr(), formatJSON)
+	if err != nil {
+		return err
+	}
+	klog.SetSlogLogger(logger) // client-go's watches log here
+	name, namespace := os.Getenv("VMCP_NAME"), os.Getenv("VMCP_NAMESPACE")
+	if name == "" || namespace == "" {
+		return misuse{errors.New("set VMCP_NAME and VMCP_NAMESPACE to the name and namespace of the VirtualMCPServer")}
+	}
+	pod := os.Getenv("POD_NAME")
+	if pod == "" {
+		if pod, err = os.Hostname(); err != nil {
+			return fmt.Errorf("POD_NAME is not set, and the host has no name: %w", err)
+		}
+	}
+	if _, err := config.ReadFile(f.config); err != nil {
+		return misuseUnlessUnreadable(err)
+	}
+	api, err := apiConfig()
+	if err != nil {
+		return err
+	}
+	options, err := runtime.Cluster(runtime.ClusterOptions{
+		API: api, Name: name, Namespace: namespace, PodName: pod, ConfigFile: f.config, Version: version.Version,
+		Listen: orDefault(f.listen, "", gatewayPort), AdminListen: orDefault(f.adminListen, "", adminPort), Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	return runtime.Run(cmd.Context(), options)
+}
+
+// misuseUnlessUnreadable makes the error of reading a file a misuse, unless there was nothing to read.
+func misuseUnlessUnreadable(err error) error {
+	if unreadable := (*fs.PathError)(nil); errors.As(err, &unreadable) {
+		return err
+	}
+	return misuse{err}
+}
+
+// apiConfig says how to reach the API server: as $KUBECONFIG says, or as a pod does.
+func apiConfig() (*rest.Config, error) {
+	if os.Getenv(clientcmd.RecommendedConfigPathEnvVar) == "" {
+		api, err := rest.InClusterConfig()
+		if err != nil {
+			return nil, fmt.Errorf("finding the API server: %w; outside a cluster set KUBECONFIG, or use vmcp serve -f", err)
+		}
+		return api, nil
+	}
+	api, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		clientcmd.NewDefaultClientConfigLoadingRules(), &clientcmd.ConfigOverrides{}).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("reading KUBECONFIG: %w", err)
+	}
+	return api, nil
+}

@@ -1,0 +1,104 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config brings a runtime its configuration: from the file that the operator mounts and the ConfigMap behind it, or from
+// manifests where there is no cluster.
+package config
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+
+	corev1 "k8s.io/api/core/v1"
+
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
+)
+
+// Source yields configurations.
+type Source interface {
+	// Initial is the configuration to start with.
+	Initial() *configv1alpha1.RuntimeConfiguration
+	// Run calls publish with each configuration that replaces the one before, one call at a time, until ctx ends. What is
+	// published is valid and is not changed afterwards.
+	Run(ctx context.Context, publish func(*configv1alpha1.RuntimeConfiguration)) error
+}
+
+type fixed struct {
+	initial *configv1alpha1.RuntimeConfiguration
+}
+
+// Fixed is a source of one configuration that never changes.
+func Fixed(c *configv1alpha1.RuntimeConfiguration) Source { return fixed{initial: c} }
+
+func (f fixed) Initial() *configv1alpha1.RuntimeConfiguration { return f.initial }
+
+func (f fixed) Run(ctx context.Context, _ func(*configv1alpha1.RuntimeConfiguration)) error {
+	<-ctx.Done()
+	return nil
+}
+
+// ReadFile reads and validates the configuration in a file.
+func ReadFile(path string) (*configv1alpha1.RuntimeConfiguration, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	c, err := configv1alpha1.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+type watched struct {
+	fixed
+	configMaps kube.Getter[*corev1.ConfigMap]
+	name       string
+	logger     *slog.Logger
+}
+
+// Watch is a source that starts with a configuration, usually that of the mounted file, and then follows the named ConfigMap by
+// a watch, because the kubelet may take minutes to bring a change to the file. A configuration of an older generation is ignored: the
+// watch may lag behind the file. One that is not valid is refused; the one before stays.
+func Watch(initial *configv1alpha1.RuntimeConfiguration, configMaps kube.Getter[*corev1.ConfigMap], name string, logger *slog.Logger) Source {
+	return &watched{fixed: fixed{initial: initial}, configMaps: configMaps, name: name, logger: logger}
+}
+
+func (w *watched) Run(ctx context.Context, publish func(*configv1alpha1.RuntimeConfiguration)) error {
+	current := w.initial
+	kube.FollowOne(ctx, w.logger, w.configMaps, w.name, func(object *corev1.ConfigMap) {
+		next, err := next(current, object)
+		switch {
+		case err != nil:
+			w.logger.Error("Refused a configuration; the one before stays", "configMap", w.name, "error", err)
+		case next != nil:
+			w.logger.Info("Configuration changed", "configMap", w.name, "generation", next.Generation)
+			current = next
+			publish(next)
+		}
+	})
+	return nil
+}
+
+// next is the configuration in a ConfigMap that replaces the current one, or nil when none does.
+func next(current *configv1alpha1.RuntimeConfiguration, object *corev1.ConfigMap) (*configv1alpha1.RuntimeConfiguration, error) {
+	if object == nil {
+		return nil, nil //nolint:nilnil // Neither a configuration nor a mistake: the ConfigMap is about to be made or to be deleted.
+	}
+	data, there := object.Data[configv1alpha1.FileName]
+	if !there {
+		return nil, fmt.Errorf("the ConfigMap has no key %s", configv1alpha1.FileName)
+	}
+	c, err := configv1alpha1.Parse([]byte(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", configv1alpha1.FileName, err)
+	}
+	if c.Generation < current.Generation || reflect.DeepEqual(c, current) {
+		return nil, nil //nolint:nilnil // Nothing new.
+	}
+	return c, nil
+}

@@ -1,0 +1,38 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package discovery_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
+)
+
+func TestStaticPublishesOnceInOrder(t *testing.T) {
+	target := func(kind, name string) backend.Target {
+		return backend.Target{Key: backend.Key{Kind: kind, Name: name}}
+	}
+	given := []backend.Target{target("MCPBackend", "b"), target("Other", "a"), target("MCPBackend", "a")}
+	want := []backend.Target{target("MCPBackend", "a"), target("Other", "a"), target("MCPBackend", "b")}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	var published [][]backend.Target
+	err := discovery.Static(given).Run(ctx, func(targets []backend.Target) {
+		published = append(published, targets)
+		cancel() // Run returns only now
+	}, func(err error) { t.Errorf("failed: %v", err) })
+	if err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([][]backend.Target{want}, published); diff != "" {
+		t.Error(diff)
+	}
+	if given[0].Name != "b" {
+		t.Error("the caller's list was sorted")
+	}
+}
