@@ -1,0 +1,63 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"log/slog"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/config"
+	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
+	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
+	"github.com/vmcp-dev/vmcp-operator/runtime/status"
+	"github.com/vmcp-dev/vmcp-operator/runtime/telemetry"
+)
+
+// ClusterOptions identifies a runtime in a cluster. All fields are required.
+type ClusterOptions struct {
+	// API says how to reach the API server.
+	API *rest.Config
+	// Name and Namespace are those of the VirtualMCPServer.
+	Name, Namespace string
+	// PodName names this process among the replicas.
+	PodName string
+	// ConfigFile is the path of the mounted configuration.
+	ConfigFile string
+	// Version is the version of the program.
+	Version string
+	// Listen and AdminListen are as in Options.
+	Listen, AdminListen string
+	// Logger is where the runtime logs.
+	Logger *slog.Logger
+}
+
+// Cluster makes the options of a runtime that the operator provisioned: its configuration comes from the file and the ConfigMap
+// behind it, its backends from the API server, and it reports into the VirtualMCPServer. It reads the file and sends nothing.
+func Cluster(o ClusterOptions) (Options, error) {
+	initial, err := config.ReadFile(o.ConfigFile)
+	if err != nil {
+		return Options{}, err
+	}
+	clients, err := kube.New(o.API, o.Namespace, o.Name)
+	if err != nil {
+		return Options{}, err
+	}
+	metrics := telemetry.NewMetrics(o.Version)
+	return Options{
+		Name:        o.Name,
+		Version:     o.Version,
+		Listen:      o.Listen,
+		AdminListen: o.AdminListen,
+		Config:      config.Watch(initial, clients.ConfigMaps, v1alpha1.OperandName(o.Name), o.Logger),
+		Discover: func(group string) discovery.Discoverer {
+			return discovery.Kubernetes(clients.MCPBackends, group, o.Logger)
+		},
+		Reporter: status.NewKubeReporter(clients, o.Name,
+			status.Identity{Reporter: o.PodName, Version: o.Version}, o.Logger, metrics.StatusWrite),
+		Metrics: metrics,
+		Logger:  o.Logger,
+	}, nil
+}

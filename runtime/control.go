@@ -1,0 +1,279 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/catalog"
+	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
+	"github.com/vmcp-dev/vmcp-operator/runtime/health"
+)
+
+// control joins what happens — configurations, lists of backends, verdicts — into what is served and reported. One goroutine owns
+// its state; only ready and routes are read by others.
+type control struct {
+	options Options
+	gateway *gateway.Gateway
+	ready   atomic.Bool
+	routes  atomic.Pointer[routes]
+
+	configs     chan *configv1alpha1.RuntimeConfiguration
+	discoveries chan discovered
+	changed     chan struct{} // a member changed
+	group       *errgroup.Group
+	retiring    sync.WaitGroup
+
+	// wanted is the newest configuration; serving is the one that is in force: a wanted one that names another group is in force
+	// when the backends of that group are known.
+	wanted, serving *configv1alpha1.RuntimeConfiguration
+	stopDiscovery   context.CancelFunc
+	epoch           int // counts discoveries, so that a list of the one before is not taken for one of the present
+
+	listed         bool // the first list of backends came
+	discoveryError string
+
+	// members are judged, reported and, where the verdict is that, served. incoming are not yet: they wait for their first verdict;
+	// a backend whose address changed is served at the old one meanwhile. leaving go when the incoming are in: another group
+	// replaces the present one in one step.
+	members, incoming, leaving map[backend.Key]*member
+
+	// catalog is what the gateway serves, built from served under the configuration builtBy. It begins empty.
+	catalog *catalog.Snapshot
+	served  []catalog.Member
+	builtBy *configv1alpha1.RuntimeConfiguration
+}
+
+// discovered is a complete list of backends, or the error that there was instead.
+type discovered struct {
+	epoch   int
+	targets []backend.Target
+	err     error
+}
+
+func newControl(o Options) *control {
+	c := &control{
+		options:     o,
+		configs:     make(chan *configv1alpha1.RuntimeConfiguration),
+		discoveries: make(chan discovered),
+		changed:     make(chan struct{}, 1),
+		members:     map[backend.Key]*member{},
+		incoming:    map[backend.Key]*member{},
+		leaving:     map[backend.Key]*member{},
+		catalog:     &catalog.Snapshot{},
+	}
+	c.routes.Store(&routes{})
+	return c
+}
+
+// run controls the gateway until ctx ends.
+func (c *control) run(ctx context.Context) error {
+	defer c.retiring.Wait()
+	group, ctx := errgroup.WithContext(ctx)
+	c.group = group
+	c.wanted = c.options.Config.Initial()
+	c.serving, c.builtBy = c.wanted, c.wanted
+	c.discover(ctx)
+	group.Go(func() error {
+		return c.options.Config.Run(ctx, func(next *configv1alpha1.RuntimeConfiguration) { send(ctx, c.configs, next) })
+	})
+	group.Go(func() error {
+		c.loop(ctx)
+		return nil
+	})
+	return group.Wait()
+}
+
+func (c *control) loop(ctx context.Context) {
+	deadline := time.NewTimer(time.Hour)
+	defer deadline.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			c.retireAll(ctx)
+			return
+		case next := <-c.configs:
+			c.configure(ctx, next)
+		case d := <-c.discoveries:
+			c.discovered(ctx, d)
+		case <-c.changed:
+		case <-deadline.C:
+		}
+		deadline.Reset(c.advance(ctx))
+	}
+}
+
+// discover begins a discovery of the wanted group.
+func (c *control) discover(ctx context.Context) {
+	if c.stopDiscovery != nil {
+		c.stopDiscovery()
+	}
+	ctx, c.stopDiscovery = context.WithCancel(ctx)
+	c.epoch++
+	epoch, name := c.epoch, c.wanted.Group
+	c.group.Go(func() error {
+		err := c.options.Discover(name).Run(ctx,
+			func(targets []backend.Target) { send(ctx, c.discoveries, discovered{epoch: epoch, targets: targets}) },
+			func(err error) { send(ctx, c.discoveries, discovered{epoch: epoch, err: err}) })
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("discovering the backends of group %q: %w", name, err)
+		}
+		return nil
+	})
+}
+
+func (c *control) configure(ctx context.Context, next *configv1alpha1.RuntimeConfiguration) {
+	waiting := c.wanted != c.serving
+	moved := next.Group != c.wanted.Group
+	c.wanted = next
+	if moved {
+		c.discover(ctx)
+		return
+	}
+	if !waiting {
+		c.adopt()
+	}
+}
+
+// adopt puts the wanted configuration into force.
+func (c *control) adopt() {
+	if c.serving == c.wanted {
+		return
+	}
+	if !slices.Equal(c.serving.AllowedHosts, c.wanted.AllowedHosts) {
+		c.gateway.SetAllowedHosts(c.wanted.AllowedHosts)
+	}
+	c.serving = c.wanted
+}
+
+// discovered takes a list of backends over: members whose target did not change go on.
+func (c *control) discovered(ctx context.Context, d discovered) {
+	if d.epoch != c.epoch {
+		return
+	}
+	if d.err != nil {
+		c.discoveryError = d.err.Error()
+		c.options.Logger.Warn("Could not list the backends; those found before are served", "error", d.err)
+		return
+	}
+	moved := c.serving.Group != c.wanted.Group
+	c.adopt()
+	c.listed, c.discoveryError = true, ""
+	listed := make(map[backend.Key]bool, len(d.targets))
+	for _, t := range d.targets {
+		listed[t.Key] = true
+		c.expect(ctx, t)
+	}
+	for key, m := range c.incoming {
+		if !listed[key] {
+			delete(c.incoming, key)
+			c.retire(ctx, m)
+		}
+	}
+	for key, m := range c.members {
+		switch {
+		case listed[key]:
+		case moved:
+			c.leaving[key] = m
+		default:
+			c.remove(ctx, key)
+		}
+	}
+}
+
+// expect sees to it that there is a member for a target, or one to come.
+func (c *control) expect(ctx context.Context, t backend.Target) {
+	delete(c.leaving, t.Key)
+	if m, there := c.incoming[t.Key]; there {
+		if m.target == t {
+			return
+		}
+		delete(c.incoming, t.Key)
+		c.retire(ctx, m)
+	}
+	if m, there := c.members[t.Key]; there && m.target == t {
+		return
+	}
+	c.incoming[t.Key] = c.start(ctx, t)
+}
+
+// start makes a member and begins to judge it.
+func (c *control) start(ctx context.Context, t backend.Target) *member {
+	m := &member{target: t, created: time.Now()}
+	if t.Refused != (backend.Refusal{}) {
+		return m
+	}
+	m.calls = semaphore.NewWeighted(maxCalls)
+	m.client = backend.NewClient(t, backend.Options{Name: c.options.Name, Version: c.options.Version, Logger: c.options.Logger})
+	m.monitor = health.NewMonitor(c.options.Health, m, health.Observer{
+		Verdict: func(health.Verdict) { signal(c.changed) },
+		Loaded:  func() { signal(c.changed) },
+		Probed: func(took time.Duration, err error) {
+			c.options.Metrics.Probe(t.Kind, t.Name, took, err)
+		},
+	})
+	m.client.OnListChanged(m.monitor.Reload)
+	ctx, m.cancel = context.WithCancel(ctx)
+	m.ended = make(chan struct{})
+	c.group.Go(func() error {
+		defer close(m.ended)
+		m.monitor.Run(ctx)
+		return nil
+	})
+	return m
+}
+
+// remove drops a member that is no longer listed.
+func (c *control) remove(ctx context.Context, key backend.Key) {
+	m := c.members[key]
+	delete(c.members, key)
+	delete(c.leaving, key)
+	c.retire(ctx, m)
+	c.options.Metrics.ForgetBackend(key.Kind, key.Name)
+}
+
+// retire ends a member aside. What is in flight outlives the members's removal from the routes.
+func (c *control) retire(ctx context.Context, m *member) {
+	c.retiring.Go(func() { m.retire(context.WithoutCancel(ctx)) })
+}
+
+func (c *control) retireAll(ctx context.Context) {
+	for _, set := range []map[backend.Key]*member{c.members, c.incoming} {
+		for _, m := range set {
+			c.retire(ctx, m)
+		}
+	}
+}
+
+// advance brings what is served and reported up to date and says when it is to be done again although nothing happened.
+func (c *control) advance(ctx context.Context) time.Duration {
+	again := c.admit(ctx)
+	if len(c.incoming) == 0 {
+		for key := range c.leaving {
+			c.remove(ctx, key)
+		}
+	}
+	if len(c.leaving) > 0 {
+		return again // the present group is served until the next one is complete
+	}
+	views := c.views()
+	c.publish(views)
+	if c.listed && len(c.incoming) == 0 && !c.ready.Swap(true) {
+		c.options.Logger.Info("Ready: the first catalog is complete", "backends", len(views), "tools", len(c.catalog.Tools))
+	}
+	if c.ready.Load() || c.discoveryError != "" && !c.listed {
+		c.options.Reporter.Report(c.report(views))
+	}
+	return again
+}

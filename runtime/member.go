@@ -1,0 +1,114 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/health"
+)
+
+const (
+	// settleDeadline is how long a backend that was just discovered is waited for. Until it has a verdict, or the time is over, the
+	// gateway neither reports nor serves it.
+	settleDeadline = 10 * time.Second
+	// maxCalls stands for all calls to a member: who holds that many permits knows that none is in flight.
+	maxCalls = 1 << 40
+)
+
+// member is one discovered backend: a client and the monitor that judges it.
+type member struct {
+	target  backend.Target
+	created time.Time
+
+	// client and monitor are nil for a backend that must not be called.
+	client    *backend.Client
+	monitor   *health.Monitor
+	inventory atomic.Pointer[backend.Inventory]
+	calls     *semaphore.Weighted
+
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// view is a member at one moment. Catalog, routes and report are made from the same views.
+type view struct {
+	*member
+	verdict   health.Verdict
+	inventory *backend.Inventory
+}
+
+func (m *member) view() view {
+	v := view{member: m}
+	if m.monitor == nil {
+		v.verdict = health.Verdict{
+			Status: v1alpha1.BackendUnavailable, Reason: m.target.Refused.Reason, Message: m.target.Refused.Message, Since: m.created,
+		}
+		return v
+	}
+	// In this order: a verdict that serves was reached after an inventory was there.
+	v.verdict = m.monitor.Verdict()
+	v.inventory = m.inventory.Load()
+	return v
+}
+
+// served says that the member is in the catalog and is called.
+func (v view) served() bool { return v.verdict.Status.Served() && v.inventory != nil }
+
+// settled says that there is a verdict, or that it was waited for long enough.
+func (v view) settled(now time.Time) bool {
+	return v.verdict.Status != v1alpha1.BackendUnknown || now.Sub(v.created) >= settleDeadline
+}
+
+// Probe implements health.Backend.
+func (m *member) Probe(ctx context.Context) error { return m.client.Probe(ctx) }
+
+// Load implements health.Backend.
+func (m *member) Load(ctx context.Context) error {
+	inventory, err := m.client.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	m.inventory.Store(inventory)
+	return nil
+}
+
+// Classify implements health.Backend.
+func (m *member) Classify(err error) health.Fault {
+	f := backend.Classify(m.target.Key, err)
+	return health.Fault{Reason: f.Reason, Message: f.Message, Unauthorized: f.Unauthorized}
+}
+
+// errRetired says that a member no longer takes calls.
+var errRetired = errors.New("the backend was replaced or removed")
+
+// call sends a request to the backend.
+func (m *member) call(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
+	if !m.calls.TryAcquire(1) {
+		return nil, errRetired
+	}
+	defer m.calls.Release(1)
+	return m.client.Call(ctx, method, params)
+}
+
+// retire ends the member: it stops judging at once, waits for the calls in flight, and closes the session.
+func (m *member) retire(ctx context.Context) {
+	if m.monitor == nil {
+		return
+	}
+	m.cancel()
+	<-m.ended
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	_ = m.calls.Acquire(ctx, maxCalls) // calls that last longer fail when the client is closed
+	m.client.Close()
+}

@@ -1,0 +1,108 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/catalog"
+	"github.com/vmcp-dev/vmcp-operator/runtime/status"
+)
+
+// admit makes members of the incoming that have settled, and says when the next one does at the latest.
+func (c *control) admit(ctx context.Context) time.Duration {
+	now, again := time.Now(), time.Hour
+	for key, m := range c.incoming {
+		if v := m.view(); !v.settled(now) {
+			again = min(again, settleDeadline-now.Sub(m.created))
+			continue
+		}
+		delete(c.incoming, key)
+		if old, there := c.members[key]; there {
+			c.retire(ctx, old)
+		}
+		c.members[key] = m
+	}
+	return again
+}
+
+// views looks at all members at one moment, in the one order of backends.
+func (c *control) views() []view {
+	views := make([]view, 0, len(c.members))
+	for _, m := range c.members {
+		views = append(views, m.view())
+	}
+	slices.SortFunc(views, func(a, b view) int { return a.target.Compare(b.target.Key) })
+	return views
+}
+
+// publish makes the members that are served the catalog and the routes.
+func (c *control) publish(views []view) {
+	served := make([]catalog.Member, 0, len(views))
+	next := make(routes, len(views))
+	for _, v := range views {
+		c.options.Metrics.BackendStatus(v.target.Kind, v.target.Name, v.verdict.Status)
+		if v.served() {
+			served = append(served, catalog.Member{Key: v.target.Key, Inventory: v.inventory})
+			next[v.target.Key] = v.member
+		}
+	}
+	// What is in the catalog can be called at any time: routes are added before their tools and removed after them. A call that
+	// comes in between is answered by the backend, or with the error that it is not served.
+	c.routes.Store(&next)
+	if slices.Equal(served, c.served) && c.builtBy.Aggregation == c.serving.Aggregation {
+		return
+	}
+	c.served, c.builtBy = served, c.serving
+	c.catalog = catalog.Build(served, c.serving.Aggregation.ConflictResolution)
+	c.gateway.SetSnapshot(c.catalog)
+	c.options.Metrics.Catalog(len(c.catalog.Tools), len(c.catalog.Prompts), len(c.catalog.Resources), len(c.catalog.Templates), len(c.catalog.Conflicts))
+	c.options.Logger.Info("Catalog changed", "backends", len(served), "tools", len(c.catalog.Tools), "prompts", len(c.catalog.Prompts),
+		"resources", len(c.catalog.Resources), "templates", len(c.catalog.Templates), "conflicts", len(c.catalog.Conflicts))
+}
+
+// report says what is served.
+func (c *control) report(views []view) status.Report {
+	r := status.Report{
+		Generation:     c.serving.Generation,
+		Group:          c.serving.Group,
+		Discovered:     c.listed,
+		DiscoveryError: c.discoveryError,
+		Catalog: status.Catalog{
+			Tools: len(c.catalog.Tools), Prompts: len(c.catalog.Prompts), Resources: len(c.catalog.Resources),
+		},
+	}
+	for _, conflict := range c.catalog.Conflicts {
+		r.Catalog.Conflicts = append(r.Catalog.Conflicts, fmt.Sprintf("%s %s of %s, which %s has",
+			conflict.Kind, conflict.Name, conflict.Loser.Name, conflict.Winner.Name))
+	}
+	for _, v := range views {
+		b := status.Backend{Target: v.target, Verdict: v.verdict, Tools: -1}
+		if v.served() {
+			b.ProtocolVersion = cmp.Or(v.inventory.ProtocolVersion, v.client.ProtocolVersion())
+			b.Tools = len(v.inventory.Tools)
+		}
+		r.Backends = append(r.Backends, b)
+	}
+	return r
+}
+
+// send hands a value over unless the receiver has ended.
+func send[T any](ctx context.Context, to chan<- T, value T) {
+	select {
+	case to <- value:
+	case <-ctx.Done():
+	}
+}
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

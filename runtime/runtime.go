@@ -1,0 +1,178 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package runtime is the process behind a VirtualMCPServer: it finds backends, watches their health, serves what they offer as one
+// MCP endpoint, and reports what it sees.
+//
+//	config ─▶ discovery ─▶ health ─▶ catalog ─▶ gateway ─▶ backend ─▶ MCP servers
+//	                          │
+//	                          └────▶ status
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/config"
+	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
+	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
+	"github.com/vmcp-dev/vmcp-operator/runtime/health"
+	"github.com/vmcp-dev/vmcp-operator/runtime/status"
+	"github.com/vmcp-dev/vmcp-operator/runtime/telemetry"
+)
+
+const (
+	// drainTimeout bounds what is waited for requests in flight at the end; the pod's grace period is longer.
+	drainTimeout = 30 * time.Second
+	// readHeaderTimeout and idleTimeout bound what a client can hold for nothing. Neither reading a body nor writing an answer has a
+	// timeout of the server's: an MCP stream lives as long as its session.
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 120 * time.Second
+	maxHeaderBytes    = 64 << 10
+)
+
+// Options says what a runtime serves, where, and to whom it reports. All fields without a remark are required.
+type Options struct {
+	// Name is the name of the VirtualMCPServer; clients see it as the name of the server.
+	Name string
+	// Version is the version of the program.
+	Version string
+	// Listen and AdminListen are the TCP addresses of the MCP endpoint and of /livez, /readyz and /metrics.
+	Listen, AdminListen string
+	// Listening, if not nil, is called once with the addresses that were bound.
+	Listening func(gateway, admin net.Addr)
+	// Config yields the configuration.
+	Config config.Source
+	// Discover finds the backends of a group. It is called again when the configuration names another group.
+	Discover func(group string) discovery.Discoverer
+	// Reporter makes known what the runtime sees.
+	Reporter status.Reporter
+	// Metrics records it. Nil means metrics of the runtime's own.
+	Metrics *telemetry.Metrics
+	// Logger is where the runtime logs.
+	Logger *slog.Logger
+	// Health is the policy by which backends are judged. Zero means health.DefaultPolicy.
+	Health health.Policy
+}
+
+// Run serves until ctx ends, then shuts down: it stops reporting and gives the report to another replica, lets the requests in
+// flight end, within 30 s, and closes the sessions with the backends. The error is nil when nothing failed before or in the shutdown.
+func Run(ctx context.Context, o Options) error {
+	if o.Metrics == nil {
+		o.Metrics = telemetry.NewMetrics(o.Version)
+	}
+	if o.Health == (health.Policy{}) {
+		o.Health = health.DefaultPolicy()
+	}
+	listen, err := listen(ctx, o.Listen, "the MCP endpoint")
+	if err != nil {
+		return err
+	}
+	adminListen, err := listenAdmin(ctx, o.AdminListen, listen)
+	if err != nil {
+		return err
+	}
+	c := newControl(o)
+	g := gateway.New(gateway.Options{
+		Caller: c, Name: o.Name, Version: o.Version, AllowedHosts: o.Config.Initial().AllowedHosts, Logger: o.Logger,
+	})
+	c.gateway = g
+	var (
+		server = newServer(g.Handler(), o.Logger)
+		admin  = newServer(telemetry.Admin(o.Metrics, c.ready.Load), o.Logger)
+	)
+	o.Logger.Info("Serving", "endpoint", listen.Addr().String(), "admin", adminListen.Addr().String(), "version", o.Version)
+	if o.Listening != nil {
+		o.Listening(listen.Addr(), adminListen.Addr())
+	}
+
+	// running ends with ctx or with the first failure; what it carries is stopped first. The rest is stopped in order.
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	controlling, stopControl := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopControl()
+	var reporting, serving, control sync.WaitGroup
+	watch := func(wg *sync.WaitGroup, what string, run func() error) {
+		wg.Go(func() {
+			if err := run(); err != nil {
+				fail(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	watch(&reporting, "reporting the status", func() error { return o.Reporter.Run(running) })
+	watch(&control, "controlling the gateway", func() error { return c.run(controlling) })
+	watch(&serving, "serving the MCP endpoint", func() error { return serve(server, listen) })
+	watch(&serving, "serving probes and metrics", func() error { return serve(admin, adminListen) })
+
+	<-running.Done()
+	o.Logger.Info("Shutting down", "cause", context.Cause(running))
+	c.ready.Store(false)
+	reporting.Wait()
+	drain(context.WithoutCancel(ctx), server, admin, g, o.Logger)
+	serving.Wait()
+	stopControl()
+	control.Wait()
+	if cause := context.Cause(running); ctx.Err() == nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+func listen(ctx context.Context, address, what string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listening for %s: %w", what, err)
+	}
+	return l, nil
+}
+
+// listenAdmin closes the other listener when it fails.
+func listenAdmin(ctx context.Context, address string, other net.Listener) (net.Listener, error) {
+	l, err := listen(ctx, address, "probes and metrics")
+	if err != nil {
+		return nil, errors.Join(err, other.Close())
+	}
+	return l, nil
+}
+
+func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
+
+func serve(s *http.Server, l net.Listener) error {
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// drain lets the requests in flight end. Probes are answered to the last.
+func drain(ctx context.Context, server, admin *http.Server, g *gateway.Gateway, logger *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	var closing sync.WaitGroup
+	closing.Go(func() {
+		if err := g.Close(ctx); err != nil {
+			logger.Warn("Sessions did not end in time", "error", err)
+		}
+	})
+	for _, s := range []*http.Server{server, admin} {
+		if err := s.Shutdown(ctx); err != nil {
+			logger.Warn("Requests did not end in time", "error", err)
+			_ = s.Close() // it fails with the error of a listener that is closed already
+		}
+	}
+	closing.Wait()
+}

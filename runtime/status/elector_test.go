@@ -1,0 +1,255 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package status_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/kube/kubetest"
+	"github.com/vmcp-dev/vmcp-operator/runtime/status"
+)
+
+// leases is an API server with one Lease, for tests in virtual time.
+type leases struct {
+	mu       sync.Mutex
+	lease    *coordinationv1.Lease
+	watches  []*watch.RaceFreeFakeWatcher
+	away     bool
+	writes   []time.Time
+	requests int
+}
+
+var errAway = errors.New("connection refused")
+
+func newLeases(holder string) *leases {
+	l := &leases{lease: &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "vmcp-team", UID: "1", ResourceVersion: "1"}}}
+	if holder != "" {
+		l.lease.Spec.HolderIdentity = &holder
+	}
+	return l
+}
+
+func (l *leases) Get(context.Context, string, metav1.GetOptions) (*coordinationv1.Lease, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.requests++; l.away {
+		return nil, errAway
+	}
+	return l.lease.DeepCopy(), nil
+}
+
+func (l *leases) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	if options.SendInitialEvents != nil {
+		return nil, apierrors.NewInvalid(coordinationv1.SchemeGroupVersion.WithKind("Lease").GroupKind(), "", nil) // as servers that do not know it
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.requests++; l.away {
+		return nil, errAway
+	}
+	w := watch.NewRaceFreeFake()
+	w.Add(l.lease.DeepCopy())
+	l.watches = append(l.watches, w)
+	context.AfterFunc(ctx, w.Stop)
+	return w, nil
+}
+
+func (l *leases) Update(_ context.Context, lease *coordinationv1.Lease, _ metav1.UpdateOptions) (*coordinationv1.Lease, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.requests++; l.away {
+		return nil, errAway
+	}
+	if lease.ResourceVersion != l.lease.ResourceVersion {
+		return nil, apierrors.NewConflict(coordinationv1.Resource("leases"), lease.Name, errors.New("changed"))
+	}
+	version, err := strconv.Atoi(lease.ResourceVersion)
+	if err != nil {
+		return nil, err
+	}
+	l.lease = lease.DeepCopy()
+	l.lease.ResourceVersion = strconv.Itoa(version + 1)
+	l.writes = append(l.writes, time.Now())
+	for _, w := range l.watches {
+		if !w.IsStopped() {
+			w.Modify(l.lease.DeepCopy())
+		}
+	}
+	return l.lease.DeepCopy(), nil
+}
+
+func (l *leases) goAway(away bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.away = away
+	if away {
+		for _, w := range l.watches {
+			w.Stop()
+		}
+		l.watches = nil
+	}
+}
+
+func (l *leases) holder() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lease.Spec.HolderIdentity == nil {
+		return ""
+	}
+	return *l.lease.Spec.HolderIdentity
+}
+
+// candidate runs an elector within a bubble. Its stop function makes it release the Lease.
+func candidate(t *testing.T, l *leases, identity string) (e *status.Elector, stop func()) {
+	t.Helper()
+	e = status.NewElector(l, "vmcp-team", identity, kubetest.Logger(t).With("pod", identity), nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		e.Run(ctx)
+	}()
+	synctest.Wait()
+	return e, func() {
+		cancel()
+		<-ended
+		synctest.Wait()
+	}
+}
+
+func pass(d time.Duration) {
+	time.Sleep(d) // virtual time
+	synctest.Wait()
+}
+
+func TestElector_TakesAFreeLeaseAndRenewsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLeases("")
+		e, stop := candidate(t, l, "pod-1")
+		if !e.Leading() || l.holder() != "pod-1" {
+			t.Fatalf("the free Lease was not taken at once: holder is %q", l.holder())
+		}
+		pass(10*time.Minute + time.Second)
+		if n := len(l.writes); n != 31 {
+			t.Errorf("%d writes in ten minutes, want one, and one more every 20 s", n)
+		}
+		if d := l.lease.Spec.LeaseDurationSeconds; d == nil || *d != 60 {
+			t.Errorf("duration is %v, want 60 s", d)
+		}
+		stop()
+		if l.holder() != "" {
+			t.Errorf("the Lease was not released: holder is %q", l.holder())
+		}
+		if e.Leading() {
+			t.Error("the elector leads after its end")
+		}
+	})
+}
+
+func TestElector_TakesAReleasedLeaseAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLeases("")
+		_, stopFirst := candidate(t, l, "pod-1")
+		second, stopSecond := candidate(t, l, "pod-2")
+		pass(5 * time.Minute)
+		if second.Leading() {
+			t.Fatal("two replicas lead")
+		}
+		stopFirst()
+		if !second.Leading() || l.holder() != "pod-2" {
+			t.Errorf("the released Lease was not taken at once: holder is %q", l.holder())
+		}
+		if n := l.lease.Spec.LeaseTransitions; n == nil || *n != 2 {
+			t.Errorf("transitions are %v, want 2", n)
+		}
+		stopSecond()
+	})
+}
+
+func TestElector_TakesALeaseThatIsNoLongerRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLeases("pod-that-was-killed")
+		e, stop := candidate(t, l, "pod-1")
+		pass(44 * time.Second)
+		if e.Leading() {
+			t.Fatal("the Lease was taken too early")
+		}
+		pass(2 * time.Second)
+		if !e.Leading() || l.holder() != "pod-1" {
+			t.Errorf("the Lease was not taken 45 s after its last change: holder is %q", l.holder())
+		}
+		stop()
+	})
+}
+
+func TestElector_GoesOnUnderItsOwnName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, stop := candidate(t, newLeases("pod-1"), "pod-1")
+		if !e.Leading() {
+			t.Error("a container that was restarted waits for its own Lease")
+		}
+		stop()
+	})
+}
+
+func TestElector_StopsLeadingBeforeAnotherCanTakeOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLeases("")
+		e, stop := candidate(t, l, "pod-1")
+		pass(19 * time.Second)
+		l.goAway(true)
+		pass(20 * time.Second)
+		if !e.Leading() {
+			t.Error("the elector gave up 39 s after its last renewal, want 40 s")
+		}
+		pass(2 * time.Second)
+		if e.Leading() {
+			t.Error("the elector still leads 41 s after its last renewal")
+		}
+		l.mu.Lock()
+		requests := l.requests
+		l.mu.Unlock()
+		if requests > 60 {
+			t.Errorf("%d requests within half a minute of absence", requests)
+		}
+		l.goAway(false)
+		pass(12 * time.Second)
+		if !e.Leading() {
+			t.Error("the elector did not renew when the API server was back")
+		}
+		stop()
+	})
+}
+
+func TestElector_GivesWayToAForeignHolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLeases("")
+		e, stop := candidate(t, l, "pod-1")
+		other := "somebody"
+		stolen := l.lease.DeepCopy()
+		stolen.Spec.HolderIdentity = &other
+		if _, err := l.Update(t.Context(), stolen, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if e.Leading() {
+			t.Error("the elector leads although the Lease names another holder")
+		}
+		stop()
+		if l.holder() != other {
+			t.Errorf("the elector released a Lease that it did not hold: holder is %q", l.holder())
+		}
+	})
+}

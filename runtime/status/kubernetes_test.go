@@ -1,0 +1,357 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package status_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metaac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	vmcpac "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/kube/kubetest"
+	"github.com/vmcp-dev/vmcp-operator/runtime/status"
+)
+
+// server is a VirtualMCPServer in a namespace of its own, with the Lease that the operator makes.
+type server struct {
+	client.Client
+	namespace, name string
+}
+
+func newServer(t *testing.T) *server {
+	t.Helper()
+	s := &server{Client: kubetest.Client(t), name: "team"}
+	s.namespace = kubetest.Namespace(t, s)
+	s.create(t)
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: v1alpha1.OperandName(s.name)}}
+	if err := s.Create(t.Context(), lease); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *server) create(t *testing.T) {
+	t.Helper()
+	object := &v1alpha1.VirtualMCPServer{
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: s.name},
+		Spec:       v1alpha1.VirtualMCPServerSpec{GroupRef: v1alpha1.LocalReference{Name: "team"}},
+	}
+	if err := s.Create(t.Context(), object); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *server) get(t *testing.T) *v1alpha1.VirtualMCPServer {
+	t.Helper()
+	object := &v1alpha1.VirtualMCPServer{}
+	if err := s.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: s.name}, object); err != nil {
+		t.Fatal(err)
+	}
+	return object
+}
+
+func (s *server) holder(t *testing.T) string {
+	t.Helper()
+	lease := &coordinationv1.Lease{}
+	if err := s.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: v1alpha1.OperandName(s.name)}, lease); err != nil {
+		t.Fatal(err)
+	}
+	if lease.Spec.HolderIdentity == nil {
+		return ""
+	}
+	return *lease.Spec.HolderIdentity
+}
+
+func (s *server) expectPhase(t *testing.T, want v1alpha1.Phase) *v1alpha1.VirtualMCPServer {
+	t.Helper()
+	var object *v1alpha1.VirtualMCPServer
+	kubetest.Eventually(t, func() string {
+		object = s.get(t)
+		if got := object.Status.Phase; got != want {
+			return "phase is " + string(got) + ", want " + string(want)
+		}
+		return ""
+	})
+	return object
+}
+
+func (s *server) expectHolder(t *testing.T, want string) {
+	t.Helper()
+	kubetest.Eventually(t, func() string {
+		if got := s.holder(t); got != want {
+			return "the Lease is held by " + got + ", want " + want
+		}
+		return ""
+	})
+}
+
+// operatorWrites applies a part of the status as the operator does.
+func (s *server) operatorWrites(t *testing.T) {
+	t.Helper()
+	_, err := kubetest.Clients(t, s.namespace, s.name).VirtualMCPServers.ApplyStatus(t.Context(),
+		vmcpac.VirtualMCPServer(s.name, s.namespace).WithStatus(vmcpac.VirtualMCPServerStatus().
+			WithURL("http://vmcp-team."+s.namespace+".svc/mcp").
+			WithConditions(metaac.Condition().WithType(v1alpha1.ConditionDeploymentReady).WithStatus(metav1.ConditionTrue).
+				WithReason(v1alpha1.ReasonAvailable).WithMessage("").WithLastTransitionTime(metav1.Now()))),
+		metav1.ApplyOptions{FieldManager: v1alpha1.OperatorFieldManager, Force: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reporter is a KubeReporter that runs, and the number of its writes.
+type reporter struct {
+	*status.KubeReporter
+	writes atomic.Int64
+	stop   func()
+}
+
+func (s *server) reporter(t *testing.T, pod string) *reporter {
+	t.Helper()
+	r := &reporter{}
+	r.KubeReporter = status.NewKubeReporter(kubetest.Clients(t, s.namespace, s.name), s.name,
+		status.Identity{Reporter: pod, Version: "v1"}, kubetest.Logger(t).With("pod", pod), func(error) { r.writes.Add(1) })
+	r.stop = kubetest.Start(t, func(ctx context.Context) {
+		if err := r.Run(ctx); err != nil {
+			t.Errorf("the reporter ended with: %v", err)
+		}
+	})
+	return r
+}
+
+func TestKubeReporter_WritesOnChangeOnly(t *testing.T) {
+	s := newServer(t)
+	s.operatorWrites(t)
+	r := s.reporter(t, "pod-1")
+	r.Report(report(ready("a"), ready("b")))
+	first := s.expectPhase(t, v1alpha1.PhaseReady)
+
+	if len(first.Status.DiscoveredBackends) != 2 || first.Status.Runtime.Reporter != "pod-1" || first.Status.URL == "" {
+		t.Errorf("status is %+v", first.Status)
+	}
+	if writes := r.writes.Load(); writes != 1 {
+		t.Errorf("%d writes for the first report, want 1", writes)
+	}
+
+	// The same again, and again with other times, makes no difference. The change that follows tells that they were looked at.
+	for range 10 {
+		same := report(ready("b"), ready("a"))
+		same.Backends[0].Verdict.Since = time.Now()
+		r.Report(same)
+	}
+	s.operatorWrites(t) // it touches the object, not what is ours
+	touched := s.get(t).ResourceVersion
+	for range 10 {
+		r.Report(report(ready("a"), ready("b")))
+	}
+	consistently(t, 7*time.Second, func() string {
+		if got := s.get(t).ResourceVersion; got != touched {
+			return "the object was written although nothing changed"
+		}
+		return ""
+	})
+	r.Report(report(ready("a"), down("b")))
+	second := s.expectPhase(t, v1alpha1.PhaseDegraded)
+	if writes := r.writes.Load(); writes != 2 {
+		t.Errorf("%d writes for two different reports, want 2", writes)
+	}
+	if a, b := first.Status.DiscoveredBackends[0], second.Status.DiscoveredBackends[0]; a.Name != b.Name || !a.LastTransitionTime.Equal(&b.LastTransitionTime) {
+		t.Errorf("a did not change: %+v, %+v", a, b)
+	}
+}
+
+func consistently(t *testing.T, during time.Duration, check func() string) {
+	t.Helper()
+	deadline := time.NewTimer(during)
+	defer deadline.Stop()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		if problem := check(); problem != "" {
+			t.Fatal(problem)
+		}
+		select {
+		case <-ticker.C:
+		case <-deadline.C:
+			return
+		}
+	}
+}
+
+func TestKubeReporter_OwnsItsFieldsAlone(t *testing.T) {
+	s := newServer(t)
+	s.operatorWrites(t)
+	r := s.reporter(t, "pod-1")
+	r.Report(report(ready("a")))
+	s.expectPhase(t, v1alpha1.PhaseReady)
+	s.operatorWrites(t)
+	object := s.get(t)
+
+	sets := map[string]*fieldpath.Set{}
+	for _, entry := range object.ManagedFields {
+		if entry.Subresource != "status" {
+			continue
+		}
+		set := &fieldpath.Set{}
+		if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err != nil {
+			t.Fatal(err)
+		}
+		if entry.Operation != metav1.ManagedFieldsOperationApply {
+			t.Errorf("%s wrote the status by %s", entry.Manager, entry.Operation)
+		}
+		sets[entry.Manager] = set.Leaves()
+	}
+	operator, runtime := sets[v1alpha1.OperatorFieldManager], sets[v1alpha1.RuntimeFieldManager]
+	if len(sets) != 2 || operator == nil || runtime == nil {
+		t.Fatalf("managers of the status are %v", sets)
+	}
+	if both := operator.Intersection(runtime); !both.Empty() {
+		t.Errorf("fields of two managers: %s", both)
+	}
+	for _, path := range []fieldpath.Path{
+		fieldpath.MakePathOrDie("status", "phase"), fieldpath.MakePathOrDie("status", "message"),
+		fieldpath.MakePathOrDie("status", "backends", "ready"), fieldpath.MakePathOrDie("status", "catalog", "tools"),
+		fieldpath.MakePathOrDie("status", "runtime", "reporter"),
+	} {
+		if !runtime.Has(path) {
+			t.Errorf("the runtime does not own %s", path)
+		}
+	}
+	if !meta.IsStatusConditionTrue(object.Status.Conditions, v1alpha1.ConditionDeploymentReady) {
+		t.Error("the operator's condition is gone")
+	}
+}
+
+func TestKubeReporter_OnlyTheHolderReports(t *testing.T) {
+	s := newServer(t)
+	first := s.reporter(t, "pod-1")
+	first.Report(report(ready("a")))
+	s.expectPhase(t, v1alpha1.PhaseReady)
+	s.expectHolder(t, "pod-1")
+
+	second := s.reporter(t, "pod-2")
+	second.Report(report(down("a"))) // it sees something else
+	first.Report(report(ready("a"), slow("b")))
+	s.expectPhase(t, v1alpha1.PhaseDegraded)
+	if writes := second.writes.Load(); writes != 0 {
+		t.Errorf("the second replica wrote %d times while the first one held the Lease", writes)
+	}
+
+	first.stop()
+	s.expectHolder(t, "pod-2")
+	object := s.expectPhase(t, v1alpha1.PhaseFailed)
+	if object.Status.Runtime.Reporter != "pod-2" {
+		t.Errorf("reporter is %s, want pod-2", object.Status.Runtime.Reporter)
+	}
+	second.stop()
+	s.expectHolder(t, "")
+
+	// A pod whose container was restarted finds its own name in the Lease, and goes on at once.
+	lease := &coordinationv1.Lease{}
+	if err := s.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: v1alpha1.OperandName(s.name)}, lease); err != nil {
+		t.Fatal(err)
+	}
+	pod := "pod-3"
+	lease.Spec.HolderIdentity = &pod
+	if err := s.Update(t.Context(), lease); err != nil {
+		t.Fatal(err)
+	}
+	third := s.reporter(t, pod)
+	third.Report(report(ready("a")))
+	s.expectPhase(t, v1alpha1.PhaseReady)
+}
+
+func TestKubeReporter_HandsOverWithoutATrace(t *testing.T) {
+	s := newServer(t)
+	first := s.reporter(t, "pod-1")
+	first.Report(report(ready("a"), down("b")))
+	before := s.expectPhase(t, v1alpha1.PhaseDegraded)
+	first.stop()
+	second := s.reporter(t, "pod-2")
+	same := report(ready("a"), down("b"))
+	for i := range same.Backends {
+		same.Backends[i].Verdict.Since = time.Now()
+	}
+	second.Report(same)
+	kubetest.Eventually(t, func() string {
+		if got := s.get(t).Status.Runtime.Reporter; got != "pod-2" {
+			return "the reporter is " + got
+		}
+		return ""
+	})
+	after := s.get(t)
+	after.Status.Runtime = before.Status.Runtime
+	if !slices.EqualFunc(before.Status.Conditions, after.Status.Conditions, func(a, b metav1.Condition) bool { return a == b }) ||
+		before.Status.Phase != after.Status.Phase || len(after.Status.DiscoveredBackends) != 2 ||
+		!before.Status.DiscoveredBackends[1].LastTransitionTime.Equal(&after.Status.DiscoveredBackends[1].LastTransitionTime) {
+		t.Errorf("before: %+v\nafter:  %+v", before.Status, after.Status)
+	}
+}
+
+func TestKubeReporter_HealsWhatSomebodyElseWrote(t *testing.T) {
+	s := newServer(t)
+	r := s.reporter(t, "pod-1")
+	r.Report(report(ready("a")))
+	object := s.expectPhase(t, v1alpha1.PhaseReady)
+	object.Status.Phase = v1alpha1.PhaseFailed
+	object.Status.DiscoveredBackends = nil
+	if err := s.Status().Update(t.Context(), object, client.FieldOwner("kubectl-edit")); err != nil {
+		t.Fatal(err)
+	}
+	kubetest.Eventually(t, func() string {
+		got := s.get(t).Status
+		if got.Phase != v1alpha1.PhaseReady || len(got.DiscoveredBackends) != 1 {
+			return "phase is " + string(got.Phase)
+		}
+		return ""
+	})
+}
+
+func TestKubeReporter_FollowsARecreatedObject(t *testing.T) {
+	s := newServer(t)
+	r := s.reporter(t, "pod-1")
+	r.Report(report(ready("a")))
+	object := s.expectPhase(t, v1alpha1.PhaseReady)
+	if err := s.Delete(t.Context(), object); err != nil {
+		t.Fatal(err)
+	}
+	s.create(t)
+	s.expectPhase(t, v1alpha1.PhaseReady)
+}
+
+func TestKubeReporter_RecordsPhaseTransitions(t *testing.T) {
+	s := newServer(t)
+	r := s.reporter(t, "pod-1")
+	r.Report(report(ready("a"), ready("b")))
+	s.expectPhase(t, v1alpha1.PhaseReady)
+	r.Report(report(ready("a"), down("b")))
+	s.expectPhase(t, v1alpha1.PhaseDegraded)
+	kubetest.Eventually(t, func() string {
+		events := &eventsv1.EventList{}
+		if err := s.List(t.Context(), events, client.InNamespace(s.namespace)); err != nil {
+			return err.Error()
+		}
+		var got []string
+		for _, e := range events.Items {
+			got = append(got, e.Type+" "+e.Reason+" "+e.Regarding.Kind)
+		}
+		slices.Sort(got)
+		if want := []string{"Normal AllBackendsReady VirtualMCPServer", "Warning BackendsNotReady VirtualMCPServer"}; !slices.Equal(got, want) {
+			return "events are " + strings.Join(got, ", ")
+		}
+		return ""
+	})
+}

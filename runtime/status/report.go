@@ -1,0 +1,54 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package status turns what the runtime knows into the status of its VirtualMCPServer, and reports it: into the object by
+// server-side apply, or into the log where there is no cluster.
+package status
+
+import (
+	"context"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/health"
+)
+
+// Report is everything that the runtime knows at one moment and reports. It is built whole and is not changed afterwards.
+type Report struct {
+	// Generation is that of the configuration that is served.
+	Generation int64
+	// Group is the MCPGroup whose backends are served.
+	Group string
+	// Discovered says that Backends is a complete list. It may be an old one: see DiscoveryError.
+	Discovered bool
+	// DiscoveryError says, when not empty, why the list of backends cannot be read at present.
+	DiscoveryError string
+	// Backends are the discovered backends, in any order.
+	Backends []Backend
+	// Catalog counts what is offered.
+	Catalog Catalog
+}
+
+// Backend is a discovered backend with the verdict on it.
+type Backend struct {
+	Target  backend.Target
+	Verdict health.Verdict
+	// ProtocolVersion is the MCP revision agreed with the backend, or "".
+	ProtocolVersion string
+	// Tools is the number of tools that the backend offers; negative while it is not served.
+	Tools int
+}
+
+// Catalog counts what is offered.
+type Catalog struct {
+	Tools, Prompts, Resources int
+	// Conflicts describes each name that is not offered because another backend has it.
+	Conflicts []string
+}
+
+// Reporter makes reports known.
+type Reporter interface {
+	// Report replaces what is to be reported. It does not block.
+	Report(r Report)
+	// Run reports until ctx ends. It returns when nothing more will be reported.
+	Run(ctx context.Context) error
+}
