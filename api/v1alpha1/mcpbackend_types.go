@@ -286,7 +286,7 @@ type MCPBackendStatus struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:path=mcpbackends,scope=Namespaced,shortName=mcpb,categories=vmcp
+// +kubebuilder:resource:path=mcpbackends,scope=Namespaced,shortName=mcpb
 // +kubebuilder:selectablefield:JSONPath=`.spec.groupRef.name`
 // +kubebuilder:printcolumn:name="Group",type=string,JSONPath=`.spec.groupRef.name`
 // +kubebuilder:printcolumn:name="Transport",type=string,JSONPath=`.spec.transport`

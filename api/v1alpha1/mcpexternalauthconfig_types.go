@@ -60,7 +60,7 @@ type MCPExternalAuthConfigSpec struct {
 // MCPExternalAuthConfig says how to authenticate to a backend. It holds no secret, only references to Secrets.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:path=mcpexternalauthconfigs,scope=Namespaced,shortName=mcpauth,categories=vmcp
+// +kubebuilder:resource:path=mcpexternalauthconfigs,scope=Namespaced,shortName=mcpauth
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type MCPExternalAuthConfig struct {

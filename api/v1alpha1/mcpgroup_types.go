@@ -32,7 +32,7 @@ type MCPGroupStatus struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:path=mcpgroups,scope=Namespaced,shortName=mcpg,categories=vmcp
+// +kubebuilder:resource:path=mcpgroups,scope=Namespaced,shortName=mcpg
 // +kubebuilder:printcolumn:name="Backends",type=integer,JSONPath=`.status.backends`,description="MCPBackends that name this group"
 // +kubebuilder:printcolumn:name="Gateways",type=integer,JSONPath=`.status.virtualMCPServers`,description="VirtualMCPServers that serve this group"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

@@ -275,7 +275,7 @@ type VirtualMCPServerStatus struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:path=virtualmcpservers,scope=Namespaced,shortName=vmcp,categories=vmcp
+// +kubebuilder:resource:path=virtualmcpservers,scope=Namespaced,shortName=vmcp
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.backends.ready`,description="backends that are ready"
 // +kubebuilder:printcolumn:name="Backends",type=integer,JSONPath=`.status.backends.total`,description="backends that were discovered"

@@ -1,0 +1,261 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+// api is a client of a real API server that has the generated CRDs.
+var api client.Client
+
+func TestMain(m *testing.M) {
+	code, err := runSuite(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runSuite(m *testing.M) (code int, err error) {
+	environment := &envtest.Environment{
+		CRDDirectoryPaths:     []string{filepath.Join("..", "..", "config", "crd", "bases")},
+		ErrorIfCRDPathMissing: true,
+	}
+	config, err := environment.Start()
+	if err != nil {
+		return 0, fmt.Errorf("starting kube-apiserver and etcd (KUBEBUILDER_ASSETS must name their folder): %w", err)
+	}
+	defer func() {
+		if stopErr := environment.Stop(); err == nil && stopErr != nil {
+			err = fmt.Errorf("stopping kube-apiserver and etcd: %w", stopErr)
+		}
+	}()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return 0, err
+	}
+	if api, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+		return 0, err
+	}
+	return m.Run(), nil
+}
+
+func backend(change func(*v1alpha1.MCPBackend)) *v1alpha1.MCPBackend {
+	b := &v1alpha1.MCPBackend{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "backend"},
+		Spec:       v1alpha1.MCPBackendSpec{GroupRef: v1alpha1.LocalReference{Name: "team"}},
+	}
+	change(b)
+	return b
+}
+
+func remote(url string) func(*v1alpha1.MCPBackend) {
+	return func(b *v1alpha1.MCPBackend) { b.Spec.Remote = &v1alpha1.RemoteBackend{URL: url} }
+}
+
+func workload(w v1alpha1.Workload) func(*v1alpha1.MCPBackend) {
+	return func(b *v1alpha1.MCPBackend) {
+		if w.Image == "" {
+			w.Image = "registry.example.com/server:v1"
+		}
+		b.Spec.Workload = &w
+	}
+}
+
+func all(changes ...func(*v1alpha1.MCPBackend)) func(*v1alpha1.MCPBackend) {
+	return func(b *v1alpha1.MCPBackend) {
+		for _, change := range changes {
+			change(b)
+		}
+	}
+}
+
+func transport(t v1alpha1.Transport) func(*v1alpha1.MCPBackend) {
+	return func(b *v1alpha1.MCPBackend) { b.Spec.Transport = t }
+}
+
+func named(name string) func(*v1alpha1.MCPBackend) {
+	return func(b *v1alpha1.MCPBackend) { b.Name = name }
+}
+
+func service(name string) func(*v1alpha1.MCPBackend) {
+	return func(b *v1alpha1.MCPBackend) { b.Spec.Service = &v1alpha1.ServiceBackend{Name: name, Port: 80} }
+}
+
+func TestMCPBackendValidation(t *testing.T) {
+	const (
+		oneOf    = "exactly one of workload, service and remote must be set"
+		command  = "workload.command is required with transport stdio"
+		stdio    = "transport stdio is for workload only"
+		absolute = "url must be an absolute http or https URL"
+		userinfo = "url must not contain user information"
+		name     = "is a DNS label of at most 52 characters that begins with a letter"
+	)
+	for title, c := range map[string]struct {
+		change func(*v1alpha1.MCPBackend)
+		// want is part of the API server's message; "" means that the object is accepted.
+		want string
+		// schemaOnly marks what Validate leaves to the schema.
+		schemaOnly bool
+	}{
+		"remote":            {change: remote("https://mcp.example.com/mcp")},
+		"remote, plain":     {change: remote("http://mcp.example.com:8080/a/b?c=d")},
+		"remote, at sign":   {change: remote("https://mcp.example.com/@scope/mcp")},
+		"remote, IPv6":      {change: remote("https://[2001:db8::1]:8443/mcp")},
+		"service":           {change: service("docs")},
+		"workload":          {change: workload(v1alpha1.Workload{})},
+		"stdio":             {change: all(transport("stdio"), workload(v1alpha1.Workload{Command: []string{"/server"}}))},
+		"sse":               {change: all(transport("sse"), remote("https://mcp.example.com/sse"))},
+		"longest name":      {change: all(named(strings.Repeat("a", 52)), service("docs"))},
+		"none":              {change: func(*v1alpha1.MCPBackend) {}, want: oneOf},
+		"two":               {change: all(service("docs"), remote("https://mcp.example.com/mcp")), want: oneOf},
+		"three":             {change: all(service("docs"), remote("https://mcp.example.com/mcp"), workload(v1alpha1.Workload{})), want: oneOf},
+		"stdio, no command": {change: all(transport("stdio"), workload(v1alpha1.Workload{})), want: command},
+		"stdio, remote":     {change: all(transport("stdio"), remote("https://mcp.example.com/mcp")), want: stdio},
+		"stdio, service":    {change: all(transport("stdio"), service("docs")), want: stdio},
+		"unknown transport": {change: all(transport("carrier-pigeon"), service("docs")), want: "Unsupported value"},
+		"relative URL":      {change: remote("/mcp"), want: absolute},
+		"no host":           {change: remote("https:///mcp"), want: absolute},
+		"other scheme":      {change: remote("ftp://mcp.example.com/mcp"), want: absolute},
+		"file":              {change: remote("file:///etc/passwd"), want: absolute},
+		"user":              {change: remote("https://me@mcp.example.com/mcp"), want: userinfo},
+		"password":          {change: remote("https://me:secret@mcp.example.com/mcp"), want: userinfo},
+		"fragment":          {change: remote("https://mcp.example.com/mcp#top"), want: "url must not have a fragment"},
+		"no group": {change: all(service("docs"), func(b *v1alpha1.MCPBackend) { b.Spec.GroupRef.Name = "" }),
+			want: "spec.groupRef.name"},
+		"name too long":      {change: all(named(strings.Repeat("a", 53)), service("docs")), want: name, schemaOnly: true},
+		"name with a dot":    {change: all(named("a.b"), service("docs")), want: name, schemaOnly: true},
+		"name with a digit":  {change: all(named("1a"), service("docs")), want: name, schemaOnly: true},
+		"privileged port":    {change: workload(v1alpha1.Workload{Port: 80}), want: "greater than or equal to 1024", schemaOnly: true},
+		"path with a space":  {change: workload(v1alpha1.Workload{Path: "/a b"}), want: "spec.workload.path", schemaOnly: true},
+		"relative path":      {change: workload(v1alpha1.Workload{Path: "mcp"}), want: "spec.workload.path", schemaOnly: true},
+		"unknown pullPolicy": {change: workload(v1alpha1.Workload{ImagePullPolicy: "Sometimes"}), want: "Unsupported value", schemaOnly: true},
+		"reserved volume": {change: workload(v1alpha1.Workload{Volumes: []v1alpha1.Volume{
+			{Name: "vmcp-bridge", EmptyDir: &v1alpha1.EmptyDirVolume{}},
+		}}), want: "names of volumes that begin with vmcp- are reserved", schemaOnly: true},
+		"volume of nothing": {change: workload(v1alpha1.Workload{Volumes: []v1alpha1.Volume{{Name: "data"}}}),
+			want: "a volume has exactly one of", schemaOnly: true},
+		"volume of two": {change: workload(v1alpha1.Workload{Volumes: []v1alpha1.Volume{
+			{Name: "data", EmptyDir: &v1alpha1.EmptyDirVolume{}, ConfigMap: &v1alpha1.ConfigMapVolume{Name: "data"}},
+		}}), want: "a volume has exactly one of", schemaOnly: true},
+		"mount of nothing": {change: workload(v1alpha1.Workload{VolumeMounts: []v1alpha1.VolumeMount{{Name: "data", MountPath: "/data"}}}),
+			want: "each of volumeMounts must name one of volumes", schemaOnly: true},
+		"relative mount": {change: workload(v1alpha1.Workload{
+			Volumes:      []v1alpha1.Volume{{Name: "data", EmptyDir: &v1alpha1.EmptyDirVolume{}}},
+			VolumeMounts: []v1alpha1.VolumeMount{{Name: "data", MountPath: "relative"}},
+		}), want: "spec.workload.volumeMounts[0].mountPath", schemaOnly: true},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			g := NewWithT(t)
+			b := backend(c.change)
+			verify(t, b, c.want)
+			if !c.schemaOnly {
+				agree(g, b.Validate(), c.want)
+			}
+			g.Expect(b.Validate()).NotTo(ContainElement(MatchError(ContainSubstring("secret"))), "a password in a message")
+		})
+	}
+}
+
+func TestVirtualMCPServerValidation(t *testing.T) {
+	for title, c := range map[string]struct {
+		change     func(*v1alpha1.VirtualMCPServer)
+		want       string
+		schemaOnly bool
+	}{
+		"smallest":     {change: func(*v1alpha1.VirtualMCPServer) {}},
+		"longest name": {change: func(s *v1alpha1.VirtualMCPServer) { s.Name = strings.Repeat("a", 52) }},
+		"no group": {change: func(s *v1alpha1.VirtualMCPServer) { s.Spec.GroupRef.Name = "" },
+			want: "spec.groupRef.name"},
+		"unknown source": {change: func(s *v1alpha1.VirtualMCPServer) { s.Spec.OutgoingAuth.Source = "guessed" },
+			want: "spec.outgoingAuth.source"},
+		"unknown strategy": {change: func(s *v1alpha1.VirtualMCPServer) { s.Spec.Aggregation.ConflictResolution.Strategy = "dice" },
+			want: "spec.aggregation.conflictResolution.strategy"},
+		"prefix without the backend": {change: func(s *v1alpha1.VirtualMCPServer) { s.Spec.Aggregation.ConflictResolution.PrefixFormat = "x_" },
+			want: "spec.aggregation.conflictResolution.prefixFormat"},
+		"name too long": {change: func(s *v1alpha1.VirtualMCPServer) { s.Name = strings.Repeat("a", 53) },
+			want: "is a DNS label of at most 52 characters", schemaOnly: true},
+		"reserved name": {change: func(s *v1alpha1.VirtualMCPServer) { s.Name = "auth-token" },
+			want: "begin with auth- are reserved", schemaOnly: true},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			g := NewWithT(t)
+			s := &v1alpha1.VirtualMCPServer{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "gateway"},
+				Spec:       v1alpha1.VirtualMCPServerSpec{GroupRef: v1alpha1.LocalReference{Name: "team"}},
+			}
+			c.change(s)
+			verify(t, s, c.want)
+			if !c.schemaOnly {
+				agree(g, s.Validate(), c.want)
+			}
+		})
+	}
+}
+
+func TestMCPGroupValidation(t *testing.T) {
+	group := func(name string) *v1alpha1.MCPGroup {
+		return &v1alpha1.MCPGroup{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	}
+	verify(t, group(strings.Repeat("a", 63)), "")
+	verify(t, group(strings.Repeat("a", 64)), "at most 63 characters")
+}
+
+// Defaults are in the stored object, so that a reader of the YAML sees what is in force.
+func TestDefaults(t *testing.T) {
+	g := NewWithT(t)
+	s := &v1alpha1.VirtualMCPServer{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "defaults"},
+		Spec:       v1alpha1.VirtualMCPServerSpec{GroupRef: v1alpha1.LocalReference{Name: "team"}},
+	}
+	g.Expect(api.Create(t.Context(), s, client.DryRunAll)).To(Succeed())
+	g.Expect(s.Source()).To(Equal(v1alpha1.OutgoingAuthSourceDiscovered))
+	g.Expect(s.Spec.Aggregation.ConflictResolution.Prefix("grafana")).To(Equal("grafana_"))
+
+	b := backend(workload(v1alpha1.Workload{ImagePullPolicy: corev1.PullNever}))
+	g.Expect(api.Create(t.Context(), b, client.DryRunAll)).To(Succeed())
+	g.Expect(b.Spec.Transport).To(Equal(v1alpha1.TransportStreamableHTTP))
+}
+
+// verify asks the API server for its verdict, without storing anything.
+func verify(t *testing.T, o client.Object, want string) {
+	t.Helper()
+	g := NewWithT(t)
+	err := api.Create(t.Context(), o.DeepCopyObject().(client.Object), client.DryRunAll)
+	if want == "" {
+		g.Expect(err).NotTo(HaveOccurred())
+		return
+	}
+	g.Expect(err).To(MatchError(ContainSubstring(want)))
+	g.Expect(apierrors.IsInvalid(err)).To(BeTrue(), "%v", err)
+}
+
+// agree checks that Validate, for objects that pass no API server, has the same verdict.
+func agree(g *WithT, errs field.ErrorList, want string) {
+	if want == "" {
+		g.Expect(errs).To(BeEmpty())
+	} else {
+		g.Expect(errs).NotTo(BeEmpty())
+	}
+}

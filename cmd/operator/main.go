@@ -1,0 +1,127 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command operator provisions gateways for VirtualMCPServers and runs the workloads of MCPBackends.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/operator-framework/operator-lib/proxy"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/vmcp-dev/vmcp-operator/controllers"
+	"github.com/vmcp-dev/vmcp-operator/internal/version"
+)
+
+// Environment variables that the operator reads, beside the proxy variables that it hands on.
+const (
+	// envWatchNamespace is a list of namespaces with commas between them; empty means all.
+	envWatchNamespace = "WATCH_NAMESPACE"
+	// envRuntimeImage is the image of the runtime.
+	envRuntimeImage = "RELATED_IMAGE_RUNTIME"
+	// envPodNamespace is where the Lease of the leader election is; empty means the namespace of the pod's ServiceAccount.
+	envPodNamespace = "POD_NAMESPACE"
+)
+
+// leaseName is the Lease that the leading operator holds.
+const leaseName = "vmcp-operator.vmcp.dev"
+
+type flags struct {
+	metricsAddress string
+	probeAddress   string
+	leaderElect    bool
+	log            zap.Options
+}
+
+func main() {
+	f := parseFlags()
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&f.log)))
+	if err := run(ctrl.SetupSignalHandler(), f); err != nil {
+		ctrl.Log.Error(err, "The operator cannot go on")
+		os.Exit(1)
+	}
+}
+
+func parseFlags() *flags {
+	f := &flags{}
+	flag.StringVar(&f.metricsAddress, "metrics-bind-address", ":8443",
+		"Address of the HTTPS endpoint /metrics, for callers that the cluster authorizes; 0 turns it off.")
+	flag.StringVar(&f.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns them off.")
+	flag.BoolVar(&f.leaderElect, "leader-elect", false, "Work only while holding a Lease, so that several replicas may run.")
+	f.log.BindFlags(flag.CommandLine)
+	flag.Parse()
+	return f
+}
+
+func run(ctx context.Context, f *flags) error {
+	image := os.Getenv(envRuntimeImage)
+	if image == "" {
+		return errors.New(envRuntimeImage + " is not set: it must name the image of the runtime, for example ghcr.io/vmcp-dev/vmcp-runtime:v0.1.0")
+	}
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the cluster: %w", err)
+	}
+	options, err := managerOptions(config, f)
+	if err != nil {
+		return err
+	}
+	mgr, err := ctrl.NewManager(controllers.CacheConfig(config), options)
+	if err != nil {
+		return fmt.Errorf("building the manager: %w", err)
+	}
+	if err := setupProbes(mgr); err != nil {
+		return err
+	}
+	settings := controllers.Settings{RuntimeImage: image, ProxyEnv: proxy.ReadProxyVarsFromEnv()}
+	if err := controllers.Setup(ctx, mgr, settings); err != nil {
+		return err
+	}
+	ctrl.Log.Info("Starting", "version", version.Version, "runtimeImage", image, "namespaces", os.Getenv(envWatchNamespace))
+	if err := mgr.Start(ctx); err != nil {
+		return fmt.Errorf("running the manager: %w", err)
+	}
+	return nil
+}
+
+func managerOptions(config *rest.Config, f *flags) (ctrl.Options, error) {
+	options, err := controllers.ManagerOptions(controllers.ParseNamespaces(os.Getenv(envWatchNamespace)))
+	if err != nil {
+		return ctrl.Options{}, err
+	}
+	options.Metrics = metricsserver.Options{
+		BindAddress:    f.metricsAddress,
+		SecureServing:  true,
+		FilterProvider: filters.WithAuthenticationAndAuthorization,
+	}
+	options.HealthProbeBindAddress = f.probeAddress
+	// A client of its own: a flood of other requests must not cost the lead.
+	options.LeaderElectionConfig = rest.CopyConfig(config)
+	options.LeaderElectionConfig.UserAgent = controllers.UserAgentPrefix + "leader-election"
+	options.LeaderElection = f.leaderElect
+	options.LeaderElectionID = leaseName
+	options.LeaderElectionNamespace = os.Getenv(envPodNamespace)
+	// Safe, because the program ends as soon as the manager does.
+	options.LeaderElectionReleaseOnCancel = true
+	return options, nil
+}
+
+func setupProbes(mgr ctrl.Manager) error {
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the liveness check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the readiness check: %w", err)
+	}
+	return nil
+}

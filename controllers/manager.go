@@ -1,0 +1,177 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package controllers provisions what VirtualMCPServers and MCPBackends ask for, and reports on it. It never speaks MCP and
+// never looks at the health of a backend: that is the runtime's.
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+// NewScheme knows the kinds that the operator reads and writes.
+func NewScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("registering the kinds of Kubernetes: %w", err)
+	}
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("registering the kinds of %s: %w", v1alpha1.GroupVersion, err)
+	}
+	return scheme, nil
+}
+
+// ManagerOptions are the options of the manager that production and tests share, for the namespaces given or for all.
+func ManagerOptions(namespaces []string) (ctrl.Options, error) {
+	scheme, err := NewScheme()
+	if err != nil {
+		return ctrl.Options{}, err
+	}
+	return ctrl.Options{Scheme: scheme, Cache: CacheOptions(namespaces)}, nil
+}
+
+// CacheConfig is config for the manager itself: its watches fill the cache that all controllers read from.
+func CacheConfig(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.UserAgent = UserAgentPrefix + "cache"
+	return config
+}
+
+// ParseNamespaces splits a WATCH_NAMESPACE value. No name at all means every namespace.
+func ParseNamespaces(value string) []string {
+	var namespaces []string
+	for name := range strings.SplitSeq(value, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			namespaces = append(namespaces, name)
+		}
+	}
+	return namespaces
+}
+
+// CacheOptions say what the operator keeps in memory, of the namespaces given or of all.
+//
+// What it provisions is kept by label. ServiceAccounts and Services are kept whole, because MCPBackends may name any of them and
+// their coming, going and changing has to wake the controller; of those that are not ours only what is asked for stays (see
+// trimForeign), a few hundred bytes each. Nothing else that belongs to others is kept, no Secret and no Pod, and a read of a
+// kind that is not listed here fails instead of filling the memory.
+func CacheOptions(namespaces []string) cache.Options {
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue})}
+	options := cache.Options{
+		ReaderFailOnMissingInformer: true,
+		ByObject: map[client.Object]cache.ByObject{
+			&rbacv1.Role{}:          ours,
+			&rbacv1.RoleBinding{}:   ours,
+			&corev1.ConfigMap{}:     ours,
+			&coordinationv1.Lease{}: ours,
+			&appsv1.Deployment{}:    ours,
+
+			&corev1.ServiceAccount{}: {Transform: trimForeign},
+			&corev1.Service{}:        {Transform: trimForeign},
+		},
+	}
+	if len(namespaces) > 0 {
+		options.DefaultNamespaces = map[string]cache.Config{}
+		for _, name := range namespaces {
+			options.DefaultNamespaces[name] = cache.Config{}
+		}
+	}
+	return options
+}
+
+// trimForeign drops everything that nobody asks of a ServiceAccount or Service that the operator did not provision.
+func trimForeign(o any) (any, error) {
+	m, err := meta.Accessor(o)
+	if err != nil {
+		return o, nil //nolint:nilerr // A tombstone of the informer has no metadata and nothing to trim.
+	}
+	if m.GetLabels()[v1alpha1.ManagedByLabel] == v1alpha1.ManagedByValue {
+		return o, nil
+	}
+	m.SetManagedFields(nil)
+	m.SetAnnotations(nil)
+	switch o := o.(type) {
+	case *corev1.ServiceAccount:
+		o.Secrets, o.ImagePullSecrets = nil, nil
+	case *corev1.Service:
+		o.Spec = corev1.ServiceSpec{Ports: o.Spec.Ports}
+		o.Status = corev1.ServiceStatus{}
+	}
+	return o, nil
+}
+
+// Indexes of the cache.
+const (
+	// indexGroupRef is the MCPGroup that a VirtualMCPServer or an MCPBackend names.
+	indexGroupRef = "spec.groupRef.name"
+	// indexService is the Service that an MCPBackend names.
+	indexService = "spec.service.name"
+	// indexServiceAccount is the ServiceAccount that the workload of an MCPBackend names.
+	indexServiceAccount = "spec.workload.serviceAccountName"
+)
+
+// SetupIndexes registers what the controllers look objects up by. It must run before the cache starts.
+func SetupIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	for _, index := range []struct {
+		object client.Object
+		field  string
+		value  func(client.Object) string
+	}{
+		{&v1alpha1.VirtualMCPServer{}, indexGroupRef, groupRefOf},
+		{&v1alpha1.MCPBackend{}, indexGroupRef, groupRefOf},
+		{&v1alpha1.MCPBackend{}, indexService, serviceOf},
+		{&v1alpha1.MCPBackend{}, indexServiceAccount, serviceAccountOf},
+	} {
+		err := indexer.IndexField(ctx, index.object, index.field, func(o client.Object) []string {
+			if v := index.value(o); v != "" {
+				return []string{v}
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("indexing %T by %s: %w", index.object, index.field, err)
+		}
+	}
+	return nil
+}
+
+func groupRefOf(o client.Object) string {
+	switch o := o.(type) {
+	case *v1alpha1.VirtualMCPServer:
+		return o.Spec.GroupRef.Name
+	case *v1alpha1.MCPBackend:
+		return o.Spec.GroupRef.Name
+	default:
+		return ""
+	}
+}
+
+func serviceOf(o client.Object) string {
+	if b, ok := o.(*v1alpha1.MCPBackend); ok && b.Spec.Service != nil {
+		return b.Spec.Service.Name
+	}
+	return ""
+}
+
+func serviceAccountOf(o client.Object) string {
+	if b, ok := o.(*v1alpha1.MCPBackend); ok && b.Spec.Workload != nil {
+		return b.Spec.Workload.ServiceAccountName
+	}
+	return ""
+}

@@ -1,0 +1,208 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	acv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
+)
+
+// MCPBackendController names the controller in its user agent, metrics and logs.
+const MCPBackendController = "mcpbackend"
+
+// MCPBackendReconciler runs the workloads of MCPBackends and says whether what a backend needs in the cluster is there. Whether the
+// backend answers is for the runtimes to say.
+type MCPBackendReconciler struct {
+	Client Client
+	// RuntimeImage is the image that holds the bridge for stdio servers.
+	RuntimeImage string
+	// Now tells the time; nil means time.Now.
+	Now func() time.Time
+}
+
+// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpbackends,verbs=get;list;watch
+// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpbackends/status,verbs=patch
+// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpbackends/finalizers,verbs=update
+// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpgroups,verbs=get;list;watch
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch
+
+// Reconcile provisions one MCPBackend and writes its status once, at the end.
+func (r *MCPBackendReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	b := &v1alpha1.MCPBackend{}
+	if err := r.Client.Get(ctx, req.NamespacedName, b); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !b.DeletionTimestamp.IsZero() || paused(b) {
+		return ctrl.Result{}, nil
+	}
+	facts := mcpBackendFacts{invalid: b.Validate()}
+	if len(facts.invalid) == 0 {
+		group, err := find[v1alpha1.MCPGroup](ctx, r.Client, client.ObjectKey{Namespace: b.Namespace, Name: b.Spec.GroupRef.Name})
+		if err != nil {
+			return ctrl.Result{}, fmt.Errorf("reading MCPGroup %s: %w", b.Spec.GroupRef.Name, err)
+		}
+		facts.groupFound = group != nil
+		if err := r.provision(ctx, b, &facts); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	if err := r.applyStatus(ctx, b, facts); err != nil {
+		return ctrl.Result{}, err
+	}
+	return outcome(facts.failedErr)
+}
+
+// provision does what the source of the backend asks for and removes what an earlier source left. It records facts; it returns an
+// error only when there are none yet.
+func (r *MCPBackendReconciler) provision(ctx context.Context, b *v1alpha1.MCPBackend, f *mcpBackendFacts) error {
+	var err error
+	switch b.Source() {
+	case v1alpha1.BackendSourceWorkload:
+		return r.provisionWorkload(ctx, b, f)
+	case v1alpha1.BackendSourceService:
+		key := client.ObjectKey{Namespace: b.Namespace, Name: b.Spec.Service.Name}
+		if f.service, err = find[corev1.Service](ctx, r.Client, key); err != nil {
+			return fmt.Errorf("reading Service %s: %w", key.Name, err)
+		}
+	case v1alpha1.BackendSourceRemote:
+		// Nothing to provision.
+	}
+	f.failedErr = r.removeWorkload(ctx, b)
+	return nil
+}
+
+func (r *MCPBackendReconciler) provisionWorkload(ctx context.Context, b *v1alpha1.MCPBackend, f *mcpBackendFacts) error {
+	var err error
+	if f.refusal, err = r.serviceAccountRefusal(ctx, b); err != nil {
+		return err
+	}
+	if !f.groupFound || f.refusal.reason != "" {
+		// What runs already goes on.
+		return r.observeWorkload(ctx, b, f)
+	}
+	f.deployment, err = ensure[appsv1.Deployment](ctx, r.Client, b,
+		newWorkloadDeployment(b, r.RuntimeImage), appsv1ac.ExtractDeployment)
+	if err == nil {
+		_, err = ensure[corev1.Service](ctx, r.Client, b, newWorkloadService(b), corev1ac.ExtractService)
+	}
+	if apierrors.IsConflict(err) {
+		return err
+	}
+	f.failedErr = err
+	return nil
+}
+
+func (r *MCPBackendReconciler) observeWorkload(ctx context.Context, b *v1alpha1.MCPBackend, f *mcpBackendFacts) error {
+	name := v1alpha1.WorkloadName(b.Name)
+	d, err := find[appsv1.Deployment](ctx, r.Client, client.ObjectKey{Namespace: b.Namespace, Name: name})
+	if err != nil {
+		return fmt.Errorf("reading Deployment %s: %w", name, err)
+	}
+	if d != nil && metav1.IsControlledBy(d, b) {
+		f.deployment = d
+	}
+	return nil
+}
+
+// serviceAccountRefusal says why the workload may not run under the ServiceAccount that it names. Whoever may create an MCPBackend
+// must not thereby gain the rights of every ServiceAccount of the namespace.
+func (r *MCPBackendReconciler) serviceAccountRefusal(ctx context.Context, b *v1alpha1.MCPBackend) (verdict, error) {
+	name := b.Spec.Workload.ServiceAccountName
+	if name == "" {
+		return verdict{}, nil
+	}
+	account, err := find[corev1.ServiceAccount](ctx, r.Client, client.ObjectKey{Namespace: b.Namespace, Name: name})
+	if err != nil {
+		return verdict{}, fmt.Errorf("reading ServiceAccount %s: %w", name, err)
+	}
+	switch {
+	case account == nil:
+		return isFalse(v1alpha1.ReasonServiceAccountNotFound,
+			fmt.Sprintf("ServiceAccount %q does not exist in namespace %q", name, b.Namespace)), nil
+	case isOperand(account):
+		return isFalse(v1alpha1.ReasonServiceAccountNotAllowed,
+			fmt.Sprintf("ServiceAccount %q belongs to a gateway or to the operator", name)), nil
+	case account.Labels[v1alpha1.WorkloadServiceAccountLabel] != "true":
+		return isFalse(v1alpha1.ReasonServiceAccountNotAllowed,
+			fmt.Sprintf("ServiceAccount %q does not carry the label %s: \"true\", by which its owner lets backends run under it",
+				name, v1alpha1.WorkloadServiceAccountLabel)), nil
+	default:
+		return verdict{}, nil
+	}
+}
+
+// isOperand says whether a ServiceAccount is a gateway's or the operator's own. A label that somebody put on it does not change that.
+func isOperand(account *corev1.ServiceAccount) bool {
+	_, gateway := account.Labels[v1alpha1.VirtualMCPServerLabel]
+	controller := metav1.GetControllerOfNoCopy(account)
+	return gateway ||
+		account.Labels[v1alpha1.ManagedByLabel] == v1alpha1.ManagedByValue ||
+		account.Labels["app.kubernetes.io/name"] == v1alpha1.ManagedByValue ||
+		controller != nil && controller.Kind == "VirtualMCPServer"
+}
+
+// removeWorkload deletes what a workload left behind when the source of the backend was changed.
+func (r *MCPBackendReconciler) removeWorkload(ctx context.Context, b *v1alpha1.MCPBackend) error {
+	key := client.ObjectKey{Namespace: b.Namespace, Name: v1alpha1.WorkloadName(b.Name)}
+	if err := remove[appsv1.Deployment](ctx, r.Client, b, key); err != nil {
+		return fmt.Errorf("removing the Deployment of an earlier workload: %w", err)
+	}
+	if err := remove[corev1.Service](ctx, r.Client, b, key); err != nil {
+		return fmt.Errorf("removing the Service of an earlier workload: %w", err)
+	}
+	return nil
+}
+
+func (r *MCPBackendReconciler) applyStatus(ctx context.Context, b *v1alpha1.MCPBackend, f mcpBackendFacts) error {
+	want := newMCPBackendStatus(b, f, now(r.Now))
+	have, err := acv1alpha1.ExtractMCPBackendStatus(b, v1alpha1.OperatorFieldManager)
+	if err != nil {
+		return fmt.Errorf("reading the managed fields of the status: %w", err)
+	}
+	want.Conditions = sortConditions(want.Conditions)
+	if have.Status != nil {
+		have.Status.Conditions = sortConditions(have.Status.Conditions)
+	}
+	return applyStatus(ctx, r.Client, have.Status, want, func() runtime.ApplyConfiguration {
+		return acv1alpha1.MCPBackend(b.Name, b.Namespace).WithResourceVersion(b.ResourceVersion).WithStatus(want)
+	})
+}
+
+// SetupWithManager starts the controller with the manager.
+//
+// Services and ServiceAccounts that backends name are watched, not polled: one informer for each of the two kinds, trimmed to what
+// is asked for (see CacheOptions), wakes exactly the backends whose index holds the name.
+func (r *MCPBackendReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	b, err := watchPrimary(ctrl.NewControllerManagedBy(mgr).Named(MCPBackendController), &v1alpha1.MCPBackend{})
+	if err != nil {
+		return err
+	}
+	owner := enqueueOwner(mgr, &v1alpha1.MCPBackend{})
+	list := func() client.ObjectList { return &v1alpha1.MCPBackendList{} }
+	return b.
+		Watches(&appsv1.Deployment{}, owner).
+		Watches(&corev1.Service{}, owner).
+		Watches(&corev1.Service{}, enqueueReferrers(r.Client, list, indexService)).
+		Watches(&corev1.ServiceAccount{}, enqueueReferrers(r.Client, list, indexServiceAccount)).
+		Watches(&v1alpha1.MCPGroup{}, enqueueReferrers(r.Client, list, indexGroupRef), builder.WithPredicates(existenceChanged())).
+		WithOptions(controllerOptions()).
+		Complete(r)
+}

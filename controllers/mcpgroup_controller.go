@@ -1,0 +1,91 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	acv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
+)
+
+// MCPGroupController names the controller in its user agent, metrics and logs.
+const MCPGroupController = "mcpgroup"
+
+// MCPGroupReconciler counts who names a group.
+type MCPGroupReconciler struct {
+	Client Client
+}
+
+// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpgroups;mcpbackends;virtualmcpservers,verbs=get;list;watch
+// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpgroups/status,verbs=patch
+
+// Reconcile writes the counts of one MCPGroup if they changed.
+func (r *MCPGroupReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	g := &v1alpha1.MCPGroup{}
+	if err := r.Client.Get(ctx, req.NamespacedName, g); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !g.DeletionTimestamp.IsZero() || paused(g) {
+		return ctrl.Result{}, nil
+	}
+	backends, err := r.count(ctx, g, &v1alpha1.MCPBackendList{})
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	servers, err := r.count(ctx, g, &v1alpha1.VirtualMCPServerList{})
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	want := acv1alpha1.MCPGroupStatus().
+		WithObservedGeneration(g.Generation).
+		WithBackends(backends).
+		WithVirtualMCPServers(servers)
+	have, err := acv1alpha1.ExtractMCPGroupStatus(g, v1alpha1.OperatorFieldManager)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("reading the managed fields of the status: %w", err)
+	}
+	return ctrl.Result{}, applyStatus(ctx, r.Client, have.Status, want, func() runtime.ApplyConfiguration {
+		return acv1alpha1.MCPGroup(g.Name, g.Namespace).WithResourceVersion(g.ResourceVersion).WithStatus(want)
+	})
+}
+
+// count is the number of objects of the list's kind that name the group.
+func (r *MCPGroupReconciler) count(ctx context.Context, g *v1alpha1.MCPGroup, list client.ObjectList) (int32, error) {
+	err := r.Client.List(ctx, list, client.InNamespace(g.Namespace), client.MatchingFields{indexGroupRef: g.Name},
+		client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return 0, fmt.Errorf("listing who names MCPGroup %s: %w", g.Name, err)
+	}
+	return int32(min(meta.LenList(list), math.MaxInt32)), nil //nolint:gosec // Bounded by min.
+}
+
+// SetupWithManager starts the controller with the manager.
+func (r *MCPGroupReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	b, err := watchPrimary(ctrl.NewControllerManagedBy(mgr).Named(MCPGroupController), &v1alpha1.MCPGroup{})
+	if err != nil {
+		return err
+	}
+	// On an update both the old and the new object are mapped, so a member that moves wakes both groups.
+	group := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.GetNamespace(), Name: groupRefOf(o)}}}
+	})
+	specChanged := builder.WithPredicates(predicate.GenerationChangedPredicate{})
+	return b.
+		Watches(&v1alpha1.MCPBackend{}, group, specChanged).
+		Watches(&v1alpha1.VirtualMCPServer{}, group, specChanged).
+		WithOptions(controllerOptions()).
+		Complete(r)
+}

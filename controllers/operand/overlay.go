@@ -1,0 +1,176 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package operand
+
+import (
+	"fmt"
+	"path"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
+
+	kustomize "sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/resid"
+
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+// Component and name labels of what is rendered.
+const (
+	labelName      = "app.kubernetes.io/name"
+	labelInstance  = "app.kubernetes.io/instance"
+	labelComponent = "app.kubernetes.io/component"
+	labelPartOf    = "app.kubernetes.io/part-of"
+
+	componentGateway = "gateway"
+	product          = "vmcp"
+
+	// placeholder is the name of every object in the base, and of its container.
+	placeholder = "vmcp"
+)
+
+// Names of environment variables that the runtime reads.
+const (
+	EnvName      = "VMCP_NAME"
+	EnvNamespace = "VMCP_NAMESPACE"
+	EnvPodName   = "POD_NAME"
+)
+
+// Input is all that an Operand depends on.
+type Input struct {
+	// Name, Namespace and UID are those of the VirtualMCPServer; it becomes the controller of every object.
+	Name      string
+	Namespace string
+	UID       types.UID
+	// Image is the image of the runtime.
+	Image string
+	// ProxyEnv are the proxy variables of the cluster, possibly none.
+	ProxyEnv []corev1.EnvVar
+	// DiscoversBackends gives the runtime the rights to find backends by itself.
+	DiscoversBackends bool
+	// Configuration is what the runtime is to serve.
+	Configuration configv1alpha1.RuntimeConfiguration
+}
+
+// SelectorLabels are the labels by which the Service and the Deployment of a VirtualMCPServer find its pods.
+func SelectorLabels(name string) map[string]string {
+	return map[string]string{labelName: product, labelInstance: name, labelComponent: componentGateway}
+}
+
+// AllowedHosts are the DNS names of the Service of a VirtualMCPServer within a cluster with the default domain.
+func AllowedHosts(name, namespace string) []string {
+	service := v1alpha1.OperandName(name)
+	return []string{
+		service,
+		service + "." + namespace,
+		service + "." + namespace + ".svc",
+		service + "." + namespace + ".svc.cluster.local",
+	}
+}
+
+// newOverlay is the kustomization that turns the base into the objects of one VirtualMCPServer. Names, namespace, labels and
+// the references between the objects are Kustomize's work; what is particular comes as patches.
+func newOverlay(in Input) (*kustomize.Kustomization, error) {
+	patches, err := newPatches(in)
+	if err != nil {
+		return nil, err
+	}
+	return &kustomize.Kustomization{
+		TypeMeta:   kustomize.TypeMeta{APIVersion: kustomize.KustomizationVersion, Kind: kustomize.KustomizationKind},
+		Resources:  []string{path.Join("..", baseDir)},
+		Namespace:  in.Namespace,
+		NameSuffix: "-" + in.Name,
+		Labels: []kustomize.Label{
+			{Pairs: SelectorLabels(in.Name), IncludeSelectors: true},
+			{
+				Pairs: map[string]string{
+					v1alpha1.ManagedByLabel:        v1alpha1.ManagedByValue,
+					labelPartOf:                    product,
+					v1alpha1.VirtualMCPServerLabel: in.Name,
+				},
+				IncludeTemplates: true,
+			},
+		},
+		Patches: patches,
+	}, nil
+}
+
+func newPatches(in Input) ([]kustomize.Patch, error) {
+	configuration, err := configv1alpha1.Marshal(&in.Configuration)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the runtime's configuration: %w", err)
+	}
+	particular := []struct {
+		kind  string
+		patch any
+	}{
+		{"ConfigMap", corev1ac.ConfigMap(placeholder, "").
+			WithData(map[string]string{configv1alpha1.FileName: string(configuration)})},
+		{"Role", rbacv1ac.Role(placeholder, "").WithRules(rules(in)...)},
+		{"Deployment", appsv1ac.Deployment(placeholder, "").
+			WithSpec(appsv1ac.DeploymentSpec().
+				WithTemplate(corev1ac.PodTemplateSpec().
+					WithSpec(corev1ac.PodSpec().
+						WithContainers(container(in)))))},
+	}
+	patches := make([]kustomize.Patch, 0, len(particular)+1)
+	for _, p := range particular {
+		text, err := patchText(p.patch)
+		if err != nil {
+			return nil, err
+		}
+		patches = append(patches, kustomize.Patch{
+			Patch:  text,
+			Target: &kustomize.Selector{ResId: resid.ResId{Gvk: resid.Gvk{Kind: p.kind}, Name: placeholder}},
+		})
+	}
+	owner, err := patchText(ownerPatch(in))
+	if err != nil {
+		return nil, err
+	}
+	// A selector without a kind selects every object of the base.
+	return append(patches, kustomize.Patch{Patch: owner, Target: &kustomize.Selector{ResId: resid.ResId{Name: placeholder}}}), nil
+}
+
+func container(in Input) *corev1ac.ContainerApplyConfiguration {
+	c := corev1ac.Container().
+		WithName(placeholder).
+		WithImage(in.Image).
+		WithEnv(
+			corev1ac.EnvVar().WithName(EnvName).WithValue(in.Name),
+			corev1ac.EnvVar().WithName(EnvNamespace).WithValue(in.Namespace),
+			corev1ac.EnvVar().WithName(EnvPodName).WithValueFrom(corev1ac.EnvVarSource().
+				WithFieldRef(corev1ac.ObjectFieldSelector().WithAPIVersion("v1").WithFieldPath("metadata.name"))),
+		)
+	for _, e := range in.ProxyEnv {
+		c.WithEnv(corev1ac.EnvVar().WithName(e.Name).WithValue(e.Value))
+	}
+	return c
+}
+
+// jsonPatch is one operation of RFC 6902.
+type jsonPatch struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
+func ownerPatch(in Input) []jsonPatch {
+	return []jsonPatch{{
+		Op:   "add",
+		Path: "/metadata/ownerReferences",
+		Value: []*metav1ac.OwnerReferenceApplyConfiguration{metav1ac.OwnerReference().
+			WithAPIVersion(v1alpha1.GroupVersion.String()).
+			WithKind("VirtualMCPServer").
+			WithName(in.Name).
+			WithUID(in.UID).
+			WithController(true).
+			WithBlockOwnerDeletion(true)},
+	}}
+}

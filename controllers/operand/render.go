@@ -1,0 +1,137 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package operand renders what the operator provisions for a VirtualMCPServer: a Kustomize base that is embedded here, and
+// one overlay per VirtualMCPServer, built in memory.
+package operand
+
+import (
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"reflect"
+
+	appsv1 "k8s.io/client-go/applyconfigurations/apps/v1"
+	coordinationv1 "k8s.io/client-go/applyconfigurations/coordination/v1"
+	corev1 "k8s.io/client-go/applyconfigurations/core/v1"
+	rbacv1 "k8s.io/client-go/applyconfigurations/rbac/v1"
+
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
+)
+
+//go:embed base
+var base embed.FS
+
+// Folders of the in-memory file system that krusty reads.
+const (
+	baseDir    = "base"
+	overlayDir = "overlay"
+)
+
+// Operand is everything that is provisioned for one VirtualMCPServer, in the form in which it is applied. Treat it as
+// immutable: it is shared between reconciliations.
+type Operand struct {
+	ServiceAccount *corev1.ServiceAccountApplyConfiguration
+	Role           *rbacv1.RoleApplyConfiguration
+	RoleBinding    *rbacv1.RoleBindingApplyConfiguration
+	ConfigMap      *corev1.ConfigMapApplyConfiguration
+	Lease          *coordinationv1.LeaseApplyConfiguration
+	Deployment     *appsv1.DeploymentApplyConfiguration
+	Service        *corev1.ServiceApplyConfiguration
+}
+
+// Render builds the objects for in. It is a pure function: equal inputs give equal objects. It reads nothing but the embedded
+// base.
+func Render(in Input) (*Operand, error) {
+	overlay, err := newOverlay(in)
+	if err != nil {
+		return nil, err
+	}
+	kustomization, err := yaml.Marshal(overlay)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the kustomization: %w", err)
+	}
+	files, err := newFileSystem(kustomization)
+	if err != nil {
+		return nil, err
+	}
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(files, overlayDir)
+	if err != nil {
+		return nil, fmt.Errorf("running kustomize: %w", err)
+	}
+	return decode(resources)
+}
+
+// newFileSystem holds the embedded base and the overlay; krusty sees nothing else.
+func newFileSystem(overlay []byte) (filesys.FileSystem, error) {
+	files := filesys.MakeFsInMemory()
+	err := fs.WalkDir(base, baseDir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := base.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return files.WriteFile(name, data)
+	})
+	if err == nil {
+		err = files.WriteFile(path.Join(overlayDir, "kustomization.yaml"), overlay)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("preparing the base: %w", err)
+	}
+	return files, nil
+}
+
+// decode sorts rendered resources into an Operand: exactly one of each kind, and no field that its type does not have.
+func decode(resources resmap.ResMap) (*Operand, error) {
+	o := &Operand{}
+	targets := o.byKind()
+	for _, r := range resources.Resources() {
+		kind := r.GetKind()
+		target, ok := targets[kind]
+		if !ok {
+			return nil, fmt.Errorf("%s %s: not one object of a kind that a gateway consists of", kind, r.GetName())
+		}
+		delete(targets, kind)
+		data, err := r.AsYAML()
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: encoding: %w", kind, r.GetName(), err)
+		}
+		if err := yaml.UnmarshalStrict(data, target); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", kind, r.GetName(), err)
+		}
+	}
+	var errs []error
+	for kind := range targets {
+		errs = append(errs, fmt.Errorf("no %s was rendered", kind))
+	}
+	return o, errors.Join(errs...)
+}
+
+// byKind allocates every object of o and returns pointers to them by kind.
+func (o *Operand) byKind() map[string]any {
+	kinds := map[string]any{}
+	v := reflect.ValueOf(o).Elem()
+	for i := range v.NumField() {
+		v.Field(i).Set(reflect.New(v.Field(i).Type().Elem()))
+		kinds[v.Type().Field(i).Name] = v.Field(i).Interface()
+	}
+	return kinds
+}
+
+// patchText encodes a patch that was built from types, so that no value of a user can become syntax.
+func patchText(patch any) (string, error) {
+	data, err := json.Marshal(patch)
+	if err != nil {
+		return "", fmt.Errorf("encoding a patch: %w", err)
+	}
+	return string(data), nil
+}

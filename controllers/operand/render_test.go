@@ -1,0 +1,214 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package operand_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	. "github.com/onsi/gomega"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/yaml"
+
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/controllers/operand"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func input(name string) operand.Input {
+	return operand.Input{
+		Name:              name,
+		Namespace:         "tools",
+		UID:               types.UID("0b6e2f4c-0000-4000-8000-000000000001"),
+		Image:             "registry.example.com/vmcp-runtime:v1",
+		DiscoversBackends: true,
+		Configuration: configv1alpha1.RuntimeConfiguration{
+			Generation: 3,
+			Group:      "team",
+			Source:     v1alpha1.OutgoingAuthSourceDiscovered,
+			Aggregation: v1alpha1.Aggregation{ConflictResolution: v1alpha1.ConflictResolution{
+				Strategy: v1alpha1.ConflictResolutionPrefix, PrefixFormat: "{backend}_",
+			}},
+			AllowedHosts: operand.AllowedHosts(name, "tools"),
+		},
+	}
+}
+
+func TestRenderGolden(t *testing.T) {
+	proxied := input("proxied")
+	proxied.DiscoversBackends = false
+	proxied.ProxyEnv = []corev1.EnvVar{
+		{Name: "HTTPS_PROXY", Value: "http://proxy.example.com:3128"},
+		{Name: "https_proxy", Value: "http://proxy.example.com:3128"},
+		{Name: "NO_PROXY", Value: ".svc,.cluster.local"},
+	}
+	for name, in := range map[string]operand.Input{
+		"dynamic": input("team"),
+		"proxied": proxied,
+		"longest": input(strings.Repeat("a", 52)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			o, err := operand.Render(in)
+			g.Expect(err).NotTo(HaveOccurred())
+			golden(t, filepath.Join("testdata", name+".golden.yaml"),
+				o.ServiceAccount, o.Role, o.RoleBinding, o.ConfigMap, o.Lease, o.Deployment, o.Service)
+		})
+	}
+}
+
+// Two runs give the same bytes: an order that changes would be a write at every start of the operator.
+func TestRenderIsDeterministic(t *testing.T) {
+	g := NewWithT(t)
+	first, err := operand.Render(input("team"))
+	g.Expect(err).NotTo(HaveOccurred())
+	for range 5 {
+		again, err := operand.Render(input("team"))
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(cmp.Diff(documents(t, first.Deployment, first.Role), documents(t, again.Deployment, again.Role))).To(BeEmpty())
+	}
+}
+
+// What a user wrote stays a value: it cannot become another key, object or directive of Kustomize.
+func TestRenderKeepsValuesValues(t *testing.T) {
+	for name, value := range map[string]string{
+		"YAML":      "x\"\nresources: [https://example.com/evil]\n---\nkind: Secret",
+		"variables": "$(VMCP_NAME) ${HOME}",
+		"template":  "{{ .Values }}",
+		"boolean":   "true",
+		"number":    "0123",
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			in := input("team")
+			in.ProxyEnv = []corev1.EnvVar{{Name: "NO_PROXY", Value: value}}
+			in.Configuration.Group = value
+			o, err := operand.Render(in)
+			g.Expect(err).NotTo(HaveOccurred())
+
+			env := deployment(t, o).Spec.Template.Spec.Containers[0].Env
+			g.Expect(env).To(ContainElement(corev1.EnvVar{Name: "NO_PROXY", Value: value}))
+			configuration, err := configv1alpha1.Parse([]byte(o.ConfigMap.Data[configv1alpha1.FileName]))
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(configuration.Group).To(Equal(value))
+		})
+	}
+}
+
+func TestRenderedPodIsRestricted(t *testing.T) {
+	g := NewWithT(t)
+	o, err := operand.Render(input("team"))
+	g.Expect(err).NotTo(HaveOccurred())
+	template := deployment(t, o).Spec.Template
+
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	g.Expect(err).NotTo(HaveOccurred())
+	results := evaluator.EvaluatePod(api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()},
+		&template.ObjectMeta, &template.Spec)
+	g.Expect(results).NotTo(BeEmpty())
+	for _, r := range results {
+		g.Expect(r.Allowed).To(BeTrue(), "%s: %s", r.ForbiddenReason, r.ForbiddenDetail)
+	}
+}
+
+// The numbers in the base are written as YAML; the ones that the rest of the code relies on are constants.
+func TestRenderedPortsAreThoseOfTheAPI(t *testing.T) {
+	g := NewWithT(t)
+	o, err := operand.Render(input("team"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(deployment(t, o).Spec.Template.Spec.Containers[0].Ports).To(ConsistOf(
+		corev1.ContainerPort{Name: "http", ContainerPort: v1alpha1.GatewayPort, Protocol: corev1.ProtocolTCP},
+		corev1.ContainerPort{Name: "admin", ContainerPort: v1alpha1.AdminPort, Protocol: corev1.ProtocolTCP},
+	))
+	g.Expect(*o.Service.Spec.Ports[0].Port).To(Equal(v1alpha1.ServicePort))
+	g.Expect(o.Service.Spec.Ports[0].TargetPort.StrVal).To(Equal("http"))
+	g.Expect(o.Service.Spec.Selector).To(Equal(operand.SelectorLabels("team")))
+}
+
+func TestRoleReachesNoSecretAndNoSibling(t *testing.T) {
+	g := NewWithT(t)
+	o, err := operand.Render(input("team"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(o.Role.Rules).NotTo(BeEmpty())
+	unnamed := map[string]bool{"events": true, "mcpbackends": true, "mcpexternalauthconfigs": true}
+	for _, r := range o.Role.Rules {
+		g.Expect(r.Verbs).NotTo(ContainElement("*"))
+		for _, resource := range r.Resources {
+			g.Expect(resource).NotTo(Or(ContainSubstring("secrets"), ContainSubstring("*")))
+			if !unnamed[resource] {
+				g.Expect(r.ResourceNames).NotTo(BeEmpty(), "%s", resource)
+			}
+		}
+	}
+}
+
+func BenchmarkRender(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := operand.Render(input("team")); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func deployment(t *testing.T, o *operand.Operand) *appsv1.Deployment {
+	t.Helper()
+	data, err := json.Marshal(o.Deployment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &appsv1.Deployment{}
+	if err := json.Unmarshal(data, d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func documents(t *testing.T, objects ...any) string {
+	t.Helper()
+	var out bytes.Buffer
+	for i, o := range objects {
+		data, err := yaml.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 {
+			out.WriteString("---\n")
+		}
+		out.Write(data)
+	}
+	return out.String()
+}
+
+// golden compares objects with a file, or writes it under -update.
+func golden(t *testing.T, file string, objects ...any) {
+	t.Helper()
+	got := documents(t, objects...)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs (-want +got); run the test with -update if that is meant:\n%s", file, diff)
+	}
+}

@@ -1,0 +1,72 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+// Limits of a controller's own waiting.
+const (
+	// reconcileTimeout bounds one reconciliation, all its requests included.
+	reconcileTimeout = time.Minute
+	// foreignObjectRetry is how soon the controller looks again at an object of somebody else that is in its way: no watch of
+	// ours shows that object.
+	foreignObjectRetry = time.Minute
+	// concurrency is how many objects of a kind are reconciled at once.
+	concurrency = 4
+)
+
+func controllerOptions() controller.Options {
+	return controller.Options{MaxConcurrentReconciles: concurrency, ReconciliationTimeout: reconcileTimeout}
+}
+
+func now(clock func() time.Time) time.Time {
+	if clock == nil {
+		return time.Now()
+	}
+	return clock()
+}
+
+// outcome turns what kept a reconciliation from applying something into when to try again. What a watch will tell about needs
+// no retry.
+func outcome(err error) (ctrl.Result, error) {
+	if _, ok := errors.AsType[*notOwnedError](err); ok {
+		return ctrl.Result{RequeueAfter: foreignObjectRetry}, nil
+	}
+	if namespaceTerminating(err) {
+		return ctrl.Result{}, nil
+	}
+	return ctrl.Result{}, err
+}
+
+// applyStatus applies want, a status, if it differs from have, what our field manager owns of the status that is there. The
+// request carries a resourceVersion: if the object has changed since, it is refused, and the change itself wakes the controller
+// to decide again.
+func applyStatus[S any](ctx context.Context, c client.Client, have, want *S, apply func() runtime.ApplyConfiguration) error {
+	if equality.Semantic.DeepEqual(have, want) {
+		return nil
+	}
+	err := c.Status().Apply(ctx, apply(), client.FieldOwner(v1alpha1.OperatorFieldManager), client.ForceOwnership)
+	switch {
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("applying the status: %w", err)
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,28 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers_test
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+)
+
+// The operator holds explicit rights only: nothing by wildcard, nothing that lets it hand out rights that it lacks, no Secret.
+func TestGeneratedRoleIsNarrow(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	role, err := readOperatorRole()
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(role.Rules).NotTo(BeEmpty())
+	for _, rule := range role.Rules {
+		for _, value := range [][]string{rule.APIGroups, rule.Resources, rule.Verbs} {
+			g.Expect(value).NotTo(ContainElement("*"))
+		}
+		g.Expect(rule.Verbs).NotTo(ContainElements("escalate"), "%v", rule)
+		g.Expect(rule.Verbs).NotTo(ContainElements("bind"), "%v", rule)
+		g.Expect(rule.Verbs).NotTo(ContainElements("impersonate"), "%v", rule)
+		g.Expect(rule.Resources).NotTo(ContainElement(Or(HavePrefix("secrets"), HavePrefix("pods"), Equal("serviceaccounts/token"))))
+	}
+}

@@ -1,0 +1,51 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+)
+
+// Settings are what the controllers need to know beyond the cluster.
+type Settings struct {
+	// RuntimeImage is the image of the runtime.
+	RuntimeImage string
+	// ProxyEnv are the proxy variables that runtimes get, possibly none.
+	ProxyEnv []corev1.EnvVar
+}
+
+// Setup adds every controller of the operator to the manager.
+func Setup(ctx context.Context, mgr ctrl.Manager, settings Settings) error {
+	if err := SetupIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	for _, setup := range []struct {
+		name  string
+		start func(Client) error
+	}{
+		{VirtualMCPServerController, func(c Client) error {
+			r := &VirtualMCPServerReconciler{Client: c, RuntimeImage: settings.RuntimeImage, ProxyEnv: settings.ProxyEnv}
+			return r.SetupWithManager(mgr)
+		}},
+		{MCPBackendController, func(c Client) error {
+			return (&MCPBackendReconciler{Client: c, RuntimeImage: settings.RuntimeImage}).SetupWithManager(mgr)
+		}},
+		{MCPGroupController, func(c Client) error {
+			return (&MCPGroupReconciler{Client: c}).SetupWithManager(mgr)
+		}},
+	} {
+		c, err := NewClient(mgr, setup.name)
+		if err != nil {
+			return err
+		}
+		if err := setup.start(c); err != nil {
+			return fmt.Errorf("setting up the controller %s: %w", setup.name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,278 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	coordinationv1ac "k8s.io/client-go/applyconfigurations/coordination/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	acv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/controllers/operand"
+
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
+)
+
+// VirtualMCPServerController names the controller in its user agent, metrics and logs.
+const VirtualMCPServerController = "virtualmcpserver"
+
+// VirtualMCPServerReconciler provisions the runtime of a VirtualMCPServer and reports on what it provisioned. What the runtime
+// does, and whether backends work, is not its business: it never reads a backend.
+type VirtualMCPServerReconciler struct {
+	Client Client
+	// RuntimeImage is the image of the runtime.
+	RuntimeImage string
+	// ProxyEnv are the proxy variables that runtimes get, possibly none.
+	ProxyEnv []corev1.EnvVar
+	// Now tells the time; nil means time.Now.
+	Now func() time.Time
+
+	rendered operandCache
+}
+
+// The operator needs every right that it gives to a runtime, or the API server refuses the Role as an escalation.
+//
+// +kubebuilder:rbac:groups=vmcp.dev,resources=virtualmcpservers,verbs=get;list;watch
+// +kubebuilder:rbac:groups=vmcp.dev,resources=virtualmcpservers/status,verbs=patch
+// +kubebuilder:rbac:groups=vmcp.dev,resources=virtualmcpservers/finalizers,verbs=update
+// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpgroups,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=serviceaccounts;configmaps;services,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles;rolebindings,verbs=get;list;watch;create;patch
+//
+// Rights of the runtime that the operator does not use itself:
+// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpbackends;mcpexternalauthconfigs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=update
+// +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch
+
+// virtualMCPServerScope is what one reconciliation works on.
+type virtualMCPServerScope struct {
+	// server is the object as the cache has it. It is never modified.
+	server *v1alpha1.VirtualMCPServer
+	// operand is what is to be applied; nil until it is rendered.
+	operand *operand.Operand
+	// facts are filled in by the phases.
+	facts virtualMCPServerFacts
+}
+
+// Reconcile provisions one VirtualMCPServer. Its phases record facts and stop at the first obstacle; the status is computed once,
+// from the facts, at the end.
+func (r *VirtualMCPServerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	server := &v1alpha1.VirtualMCPServer{}
+	if err := r.Client.Get(ctx, req.NamespacedName, server); err != nil {
+		r.rendered.forget(req.NamespacedName)
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	// What belongs to a deleted object goes with it: the garbage collector follows the owner references.
+	if !server.DeletionTimestamp.IsZero() || paused(server) {
+		return ctrl.Result{}, nil
+	}
+	scope := &virtualMCPServerScope{server: server}
+	for _, phase := range []func(context.Context, *virtualMCPServerScope) (bool, error){
+		r.validate,
+		r.findGroup,
+		r.render,
+		r.apply,
+	} {
+		goOn, err := phase(ctx, scope)
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		if !goOn {
+			break
+		}
+	}
+	if err := r.observe(ctx, scope); err != nil {
+		return ctrl.Result{}, err
+	}
+	if err := r.applyStatus(ctx, scope); err != nil {
+		return ctrl.Result{}, err
+	}
+	return outcome(scope.facts.failedErr)
+}
+
+// validate looks for mistakes that the schema did not catch, before anything changes.
+func (r *VirtualMCPServerReconciler) validate(_ context.Context, scope *virtualMCPServerScope) (bool, error) {
+	scope.facts.invalid = scope.server.Validate()
+	return len(scope.facts.invalid) == 0, nil
+}
+
+// findGroup looks for the MCPGroup; when it comes, a watch wakes the controller.
+func (r *VirtualMCPServerReconciler) findGroup(ctx context.Context, scope *virtualMCPServerScope) (bool, error) {
+	key := client.ObjectKey{Namespace: scope.server.Namespace, Name: scope.server.Spec.GroupRef.Name}
+	group, err := find[v1alpha1.MCPGroup](ctx, r.Client, key)
+	if err != nil {
+		return false, fmt.Errorf("reading MCPGroup %s: %w", key.Name, err)
+	}
+	scope.facts.groupFound = group != nil
+	return scope.facts.groupFound, nil
+}
+
+// render builds the objects, unless it did so before for this generation.
+func (r *VirtualMCPServerReconciler) render(ctx context.Context, scope *virtualMCPServerScope) (bool, error) {
+	scope.operand, scope.facts.renderErr = r.rendered.get(scope.server, func() (*operand.Operand, error) {
+		in, err := r.input(ctx, scope.server)
+		if err != nil {
+			return nil, err
+		}
+		return operand.Render(in)
+	})
+	return scope.facts.renderErr == nil, nil
+}
+
+// input is what the operand depends on: the generation of the object and what is the same for all objects.
+func (r *VirtualMCPServerReconciler) input(ctx context.Context, s *v1alpha1.VirtualMCPServer) (operand.Input, error) {
+	mode, err := strategyFor(s.Source())
+	if err != nil {
+		return operand.Input{}, err
+	}
+	in := operand.Input{
+		Name:      s.Name,
+		Namespace: s.Namespace,
+		UID:       s.UID,
+		Image:     r.RuntimeImage,
+		ProxyEnv:  r.ProxyEnv,
+		Configuration: configv1alpha1.RuntimeConfiguration{
+			Generation:   s.Generation,
+			Group:        s.Spec.GroupRef.Name,
+			Aggregation:  s.Spec.Aggregation,
+			AllowedHosts: operand.AllowedHosts(s.Name, s.Namespace),
+		},
+	}
+	if err := mode.complete(ctx, s, &in); err != nil {
+		return operand.Input{}, err
+	}
+	return in, nil
+}
+
+// apply makes the cluster be as rendered, in the order in which the objects need each other.
+func (r *VirtualMCPServerReconciler) apply(ctx context.Context, scope *virtualMCPServerScope) (bool, error) {
+	o, f := scope.operand, &scope.facts
+	for _, step := range []struct {
+		condition string
+		run       func() error
+	}{
+		{v1alpha1.ConditionRBACReady, func() error {
+			_, err := ensure[corev1.ServiceAccount](ctx, r.Client, scope.server, o.ServiceAccount, corev1ac.ExtractServiceAccount)
+			return err
+		}},
+		{v1alpha1.ConditionRBACReady, func() error {
+			_, err := ensure[rbacv1.Role](ctx, r.Client, scope.server, o.Role, rbacv1ac.ExtractRole)
+			return err
+		}},
+		{v1alpha1.ConditionRBACReady, func() error {
+			_, err := ensure[rbacv1.RoleBinding](ctx, r.Client, scope.server, o.RoleBinding, rbacv1ac.ExtractRoleBinding)
+			return err
+		}},
+		{v1alpha1.ConditionConfigReady, func() error {
+			_, err := ensure[corev1.ConfigMap](ctx, r.Client, scope.server, o.ConfigMap, corev1ac.ExtractConfigMap)
+			return err
+		}},
+		{v1alpha1.ConditionConfigReady, func() error {
+			_, err := ensure[coordinationv1.Lease](ctx, r.Client, scope.server, o.Lease, coordinationv1ac.ExtractLease)
+			return err
+		}},
+		{v1alpha1.ConditionDeploymentReady, func() (err error) {
+			f.deployment, err = ensure[appsv1.Deployment](ctx, r.Client, scope.server, o.Deployment, appsv1ac.ExtractDeployment)
+			return err
+		}},
+		{v1alpha1.ConditionServiceReady, func() (err error) {
+			f.service, err = ensure[corev1.Service](ctx, r.Client, scope.server, o.Service, corev1ac.ExtractService)
+			return err
+		}},
+	} {
+		err := step.run()
+		switch {
+		case err == nil:
+		case apierrors.IsConflict(err):
+			// Somebody writes at this moment: no fact yet.
+			return false, err
+		default:
+			f.failed, f.failedErr = step.condition, err
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// observe looks at the Deployment and the Service that run on although an obstacle kept the phases from applying them.
+func (r *VirtualMCPServerReconciler) observe(ctx context.Context, scope *virtualMCPServerScope) error {
+	f := &scope.facts
+	key := client.ObjectKey{Namespace: scope.server.Namespace, Name: v1alpha1.OperandName(scope.server.Name)}
+	if f.deployment == nil {
+		d, err := find[appsv1.Deployment](ctx, r.Client, key)
+		if err != nil {
+			return fmt.Errorf("reading Deployment %s: %w", key.Name, err)
+		}
+		if d != nil && metav1.IsControlledBy(d, scope.server) {
+			f.deployment = d
+		}
+	}
+	if f.service == nil {
+		s, err := find[corev1.Service](ctx, r.Client, key)
+		if err != nil {
+			return fmt.Errorf("reading Service %s: %w", key.Name, err)
+		}
+		if s != nil && metav1.IsControlledBy(s, scope.server) {
+			f.service = s
+		}
+	}
+	return nil
+}
+
+// applyStatus writes the operator's part of the status if it differs from what is there.
+func (r *VirtualMCPServerReconciler) applyStatus(ctx context.Context, scope *virtualMCPServerScope) error {
+	s := scope.server
+	want := newVirtualMCPServerStatus(s, scope.facts, now(r.Now))
+	have, err := acv1alpha1.ExtractVirtualMCPServerStatus(s, v1alpha1.OperatorFieldManager)
+	if err != nil {
+		return fmt.Errorf("reading the managed fields of the status: %w", err)
+	}
+	want.Conditions = sortConditions(want.Conditions)
+	if have.Status != nil {
+		have.Status.Conditions = sortConditions(have.Status.Conditions)
+	}
+	return applyStatus(ctx, r.Client, have.Status, want, func() runtime.ApplyConfiguration {
+		return acv1alpha1.VirtualMCPServer(s.Name, s.Namespace).WithResourceVersion(s.ResourceVersion).WithStatus(want)
+	})
+}
+
+// SetupWithManager starts the controller with the manager.
+func (r *VirtualMCPServerReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	b, err := watchPrimary(ctrl.NewControllerManagedBy(mgr).Named(VirtualMCPServerController), &v1alpha1.VirtualMCPServer{})
+	if err != nil {
+		return err
+	}
+	owner := enqueueOwner(mgr, &v1alpha1.VirtualMCPServer{})
+	referrers := enqueueReferrers(r.Client, func() client.ObjectList { return &v1alpha1.VirtualMCPServerList{} }, indexGroupRef)
+	return b.
+		Watches(&corev1.ServiceAccount{}, owner).
+		Watches(&rbacv1.Role{}, owner).
+		Watches(&rbacv1.RoleBinding{}, owner).
+		Watches(&corev1.ConfigMap{}, owner).
+		Watches(&coordinationv1.Lease{}, owner, builder.WithPredicates(metadataChanged())).
+		Watches(&appsv1.Deployment{}, owner).
+		Watches(&corev1.Service{}, owner).
+		Watches(&v1alpha1.MCPGroup{}, referrers, builder.WithPredicates(existenceChanged())).
+		WithOptions(controllerOptions()).
+		Complete(r)
+}
