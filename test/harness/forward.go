@@ -1,0 +1,103 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package harness
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"regexp"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Forward is a running "kubectl port-forward".
+type Forward struct {
+	// Address is host:port on loopback.
+	Address string
+
+	cmd  *exec.Cmd
+	done chan struct{}
+	stop sync.Once
+}
+
+var forwarding = regexp.MustCompile(`^Forwarding from (127\.0\.0\.1:\d+) ->`)
+
+// ForwardService forwards a port on loopback (0 means a free one) to a port of a Service. It ends with the pod that it chose,
+// with the context, and with Close.
+func ForwardService(ctx context.Context, k Kubectl, namespace, service string, localPort, port int) (*Forward, error) {
+	cmd := k.Command(ctx, "--namespace", namespace, "port-forward", "--address=127.0.0.1", "service/"+service,
+		fmt.Sprintf("%d:%d", localPort, port))
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("forwarding to service %s/%s: %w", namespace, service, err)
+	}
+	var stderr lastLine
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("forwarding to service %s/%s: %w", namespace, service, err)
+	}
+	f := &Forward{cmd: cmd, done: make(chan struct{})}
+	ready := make(chan string, 1)
+	go func() {
+		defer close(f.done)
+		lines := bufio.NewScanner(stdout)
+		for lines.Scan() {
+			if m := forwarding.FindStringSubmatch(lines.Text()); m != nil {
+				select {
+				case ready <- m[1]:
+				default:
+				}
+			}
+		}
+		_, _ = io.Copy(io.Discard, stdout)
+		_ = cmd.Wait() // it ends by our signal, or says why on stderr
+	}()
+	select {
+	case f.Address = <-ready:
+		return f, nil
+	case <-f.done:
+		return nil, fmt.Errorf("forwarding to service %s/%s: kubectl ended: %s", namespace, service, stderr.String())
+	case <-time.After(20 * time.Second):
+		f.Close()
+		return nil, fmt.Errorf("forwarding to service %s/%s: not ready after 20 s: %s", namespace, service, stderr.String())
+	}
+}
+
+// Done is closed when forwarding has ended.
+func (f *Forward) Done() <-chan struct{} { return f.done }
+
+// Close ends forwarding and waits for kubectl to be gone.
+func (f *Forward) Close() {
+	f.stop.Do(func() { _ = f.cmd.Process.Signal(syscall.SIGTERM) })
+	<-f.done
+}
+
+// lastLine keeps the newest output, for an error message.
+type lastLine struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (l *lastLine) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	const most = 1024
+	l.text = append(l.text, p...)
+	if len(l.text) > most {
+		l.text = l.text[len(l.text)-most:]
+	}
+	return len(p), nil
+}
+
+func (l *lastLine) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
+}
