@@ -60,9 +60,9 @@ type VirtualMCPServerReconciler struct {
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles;rolebindings,verbs=get;list;watch;create;patch
 //
 // Rights of the runtime that the operator does not use itself:
-// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpbackends;mcpexternalauthconfigs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpbackends,verbs=get;list;watch
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=update
-// +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create
 
 // virtualMCPServerScope is what one reconciliation works on.
 type virtualMCPServerScope struct {

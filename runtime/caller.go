@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
@@ -26,14 +25,14 @@ func (c *control) Call(ctx context.Context, key backend.Key, method string, para
 	m, served := (*c.routes.Load())[key]
 	if !served {
 		record(telemetry.OutcomeNotServed)
-		return nil, notServed(key)
+		return nil, backend.ErrNotServed
 	}
 	result, err := m.call(ctx, method, params)
 	var answer *backend.RPCError
 	switch {
 	case errors.Is(err, errRetired):
 		record(telemetry.OutcomeNotServed)
-		return nil, notServed(key)
+		return nil, backend.ErrNotServed
 	case err == nil:
 		record(telemetry.OutcomeSuccess)
 		m.monitor.CallSucceeded()
@@ -53,9 +52,6 @@ func (c *control) Call(ctx context.Context, key backend.Key, method string, para
 	return result, err
 }
 
-func notServed(key backend.Key) error {
-	return fmt.Errorf("backend %q is not served at present", key.Name)
-}
 
 // unreachable says that a call failed for want of a connection rather than for what the backend made of it.
 func unreachable(key backend.Key, err error) bool {

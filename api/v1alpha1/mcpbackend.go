@@ -94,9 +94,9 @@ func pathOrDefault(path string) string {
 }
 
 // Validate checks what the schema of the CRD demands, for objects that never passed an API server (vmcp serve -f) or were
-// stored under an older schema. The paths of the errors begin at spec.
+// stored under an older schema.
 func (b *MCPBackend) Validate() field.ErrorList {
-	var errs field.ErrorList
+	errs := validateName(b)
 	spec := field.NewPath("spec")
 	if b.Spec.GroupRef.Name == "" {
 		errs = append(errs, field.Required(spec.Child("groupRef", "name"), "name the MCPGroup that the backend belongs to"))
@@ -128,6 +128,7 @@ func (b *MCPBackend) Validate() field.ErrorList {
 		}
 	}
 	if b.Spec.Remote != nil {
+		errs = append(errs, atMost(spec.Child("remote", "url"), b.Spec.Remote.URL, 2048)...)
 		if msg := remoteURLError(b.Spec.Remote.URL); msg != "" {
 			errs = append(errs, field.Invalid(spec.Child("remote", "url"), redactUserinfo(b.Spec.Remote.URL), msg))
 		}

@@ -295,6 +295,7 @@ type MCPBackendStatus struct {
 // +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.status.url`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 52",message="the name of an MCPBackend is a DNS label of at most 52 characters that begins with a letter: it becomes part of the name of a Service"
+// +operator-sdk:csv:customresourcedefinitions:displayName="MCP Backend",order=3,resources={{Deployment,v1,},{Service,v1,}}
 type MCPBackend struct {
 	metav1.TypeMeta `json:",inline"`
 

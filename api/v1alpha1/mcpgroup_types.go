@@ -37,6 +37,7 @@ type MCPGroupStatus struct {
 // +kubebuilder:printcolumn:name="Gateways",type=integer,JSONPath=`.status.virtualMCPServers`,description="VirtualMCPServers that serve this group"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name of an MCPGroup has at most 63 characters"
+// +operator-sdk:csv:customresourcedefinitions:displayName="MCP Group",order=2
 type MCPGroup struct {
 	metav1.TypeMeta `json:",inline"`
 

@@ -51,18 +51,22 @@ func (c ConflictResolution) Prefix(backend string) string {
 var prefixFormat = regexp.MustCompile(`^[A-Za-z0-9_.-]*\{backend\}[A-Za-z0-9_.-]*$`)
 
 // Validate checks what the schema of the CRD demands, for objects that never passed an API server (vmcp serve -f) or were
-// stored under an older schema. The paths of the errors begin at spec.
+// stored under an older schema.
 func (s *VirtualMCPServer) Validate() field.ErrorList {
+	return append(validateName(s), s.Spec.Validate(field.NewPath("spec"))...)
+}
+
+// Validate checks a spec at a path.
+func (s *VirtualMCPServerSpec) Validate(spec *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	spec := field.NewPath("spec")
-	if s.Spec.GroupRef.Name == "" {
+	if s.GroupRef.Name == "" {
 		errs = append(errs, field.Required(spec.Child("groupRef", "name"), "name the MCPGroup whose backends are served"))
 	}
-	if source := s.Source(); source != OutgoingAuthSourceDiscovered {
+	if source := s.OutgoingAuth.Source; source != "" && source != OutgoingAuthSourceDiscovered {
 		errs = append(errs, field.NotSupported(spec.Child("outgoingAuth", "source"), source,
 			[]OutgoingAuthSource{OutgoingAuthSourceDiscovered}))
 	}
-	return append(errs, s.Spec.Aggregation.ConflictResolution.validate(spec.Child("aggregation", "conflictResolution"))...)
+	return append(errs, s.Aggregation.ConflictResolution.validate(spec.Child("aggregation", "conflictResolution"))...)
 }
 
 func (c ConflictResolution) validate(path *field.Path) field.ErrorList {

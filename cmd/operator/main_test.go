@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 }
 
 // program is the operator with these arguments and variables. It ends with the test at the latest.
-func program(t *testing.T, output *bytes.Buffer, variables map[string]string, args ...string) *exec.Cmd {
+func program(t *testing.T, output io.Writer, variables map[string]string, args ...string) *exec.Cmd {
 	t.Helper()
 	executable, err := os.Executable()
 	if err != nil {
@@ -85,16 +86,18 @@ func TestOperatorLeadsAndLetsGo(t *testing.T) {
 	g.Expect(os.WriteFile(kubeconfig, environment.KubeConfig, 0o600)).To(Succeed())
 
 	metrics, probes := freeAddress(g), freeAddress(g)
-	var output bytes.Buffer
-	operator := program(t, &output, map[string]string{
+	operator := program(t, t.Output(), map[string]string{
 		"KUBECONFIG":      kubeconfig,
 		envRuntimeImage:   "registry.example.com/vmcp-runtime:test",
 		envPodNamespace:   "default",
 		envWatchNamespace: "",
 	}, "--leader-elect", "--metrics-bind-address", metrics, "--health-probe-bind-address", probes)
 	g.Expect(operator.Start()).To(Succeed())
-	done := make(chan error, 1)
-	go func() { done <- operator.Wait() }()
+	var exit error
+	done := make(chan struct{})
+	go func() { exit = operator.Wait(); close(done) }()
+	// A test that failed half-way has ended the program by now; what it said is in the log of the test.
+	t.Cleanup(func() { <-done })
 
 	scheme, err := controllers.NewScheme()
 	g.Expect(err).NotTo(HaveOccurred())
@@ -122,9 +125,8 @@ func TestOperatorLeadsAndLetsGo(t *testing.T) {
 	}).WithTimeout(soon).Should(Succeed())
 
 	g.Expect(operator.Process.Signal(syscall.SIGTERM)).To(Succeed())
-	var exit error
-	g.Eventually(done).WithTimeout(soon).Should(Receive(&exit))
-	g.Expect(exit).NotTo(HaveOccurred(), output.String())
+	g.Eventually(done).WithTimeout(soon).Should(BeClosed())
+	g.Expect(exit).NotTo(HaveOccurred())
 	g.Expect(holder(g)).To(BeEmpty())
 }
 

@@ -9,24 +9,22 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
 
-// rules are the rights of a runtime. Its own objects are named, so that it cannot touch those of its siblings; get, list and
-// watch on a resourceName serve lists and watches with fieldSelector=metadata.name=NAME. No rule reaches a Secret.
+// rules are the rights of a runtime, none more than it uses. Its own objects are named, so that it cannot touch those of its
+// siblings; watch on a resourceName serves a watch with fieldSelector=metadata.name=NAME. No rule reaches a Secret.
 //
 // The operator must hold each of these rights itself, or the API server refuses the Role as an escalation: see the
 // kubebuilder:rbac markers of the VirtualMCPServer controller.
 func rules(in Input) []*rbacv1ac.PolicyRuleApplyConfiguration {
 	operandName := v1alpha1.OperandName(in.Name)
 	r := []*rbacv1ac.PolicyRuleApplyConfiguration{
-		rule(v1alpha1.GroupVersion.Group, "virtualmcpservers", "get", "list", "watch").WithResourceNames(in.Name),
+		rule(v1alpha1.GroupVersion.Group, "virtualmcpservers", "get", "watch").WithResourceNames(in.Name),
 		rule(v1alpha1.GroupVersion.Group, "virtualmcpservers/status", "patch").WithResourceNames(in.Name),
-		rule("", "configmaps", "get", "list", "watch").WithResourceNames(operandName),
-		rule("coordination.k8s.io", "leases", "get", "list", "watch", "update", "patch").WithResourceNames(operandName),
-		rule("", "events", "create", "patch"),
-		rule("events.k8s.io", "events", "create", "patch"),
+		rule("", "configmaps", "get", "watch").WithResourceNames(operandName),
+		rule("coordination.k8s.io", "leases", "get", "watch", "update").WithResourceNames(operandName),
+		rule("events.k8s.io", "events", "create"),
 	}
 	if in.DiscoversBackends {
-		r = append(r, rule(v1alpha1.GroupVersion.Group, "mcpbackends", "get", "list", "watch").
-			WithResources("mcpexternalauthconfigs"))
+		r = append(r, rule(v1alpha1.GroupVersion.Group, "mcpbackends", "get", "list", "watch"))
 	}
 	return r
 }

@@ -30,6 +30,13 @@ const (
 	CodeUnsupportedProtocolVersion = -32022
 )
 
+// ErrNotServed is a call to a backend that the gateway does not call at present, because the verdict on it is that it is not
+// served, or because it is gone.
+var ErrNotServed = errors.New("the backend is not served at present")
+
+// ReasonNotServed is the reason of ErrNotServed. It never stands in a status, where the cause stands.
+const ReasonNotServed = "NotServed"
+
 // StatusError is an HTTP answer whose status says that the request failed and whose body is no JSON-RPC message.
 type StatusError struct {
 	// Endpoint is the address without user information and query.

@@ -71,6 +71,8 @@ func classifyAnswer(err error) (reason, message, public string, ok bool) {
 		refused  *refusedError
 	)
 	switch {
+	case errors.Is(err, ErrNotServed):
+		return ReasonNotServed, err.Error(), "is not served at present", true
 	case errors.As(err, &refused):
 		return refused.Reason, refused.Message, "is not used: its definition is refused", true
 	case errors.As(err, &status):

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
@@ -196,15 +198,22 @@ func (m *manifests) add(d document) {
 		"MCPExternalAuthConfig of %s; keep other objects in another file", kind, apiVersion, v1alpha1.GroupVersion)
 }
 
+// validated is an object of the API group vmcp.dev. Validate checks what the API server checks when an object is created.
+type validated interface {
+	metav1.Object
+	runtime.Object
+	Validate() field.ErrorList
+}
+
 // decodeInto decodes a document strictly, validates the object and appends it to the others of its kind. An object that is
 // not valid is appended as well, so that nobody is told that it does not exist.
-func decodeInto[T v1alpha1Object](m *manifests, d document, list []manifest[T], object T) []manifest[T] {
+func decodeInto[T validated](m *manifests, d document, list []manifest[T], object T) []manifest[T] {
 	if errs := d.decode(object); len(errs) > 0 {
 		m.errors = append(m.errors, located(m.file, errs)...)
 		object.SetName(d.scalar("metadata", "name"))
 		return append(list, manifest[T]{object: object, document: d.markInvalid()})
 	}
-	if errs := validate(object); len(errs) > 0 {
+	if errs := object.Validate(); len(errs) > 0 {
 		m.failFields(d, errs)
 		d = d.markInvalid()
 	}

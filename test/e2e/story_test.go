@@ -107,7 +107,7 @@ func twoWriters(t *testing.T) {
 			continue
 		}
 		set := &fieldpath.Set{}
-		if err := set.FromJSON(strings.NewReader(string(entry.FieldsV1.Raw))); err != nil {
+		if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err != nil {
 			t.Fatal(err)
 		}
 		if entry.Operation != metav1.ManagedFieldsOperationApply {

@@ -66,12 +66,12 @@ func Parse(data []byte) (*RuntimeConfiguration, error) {
 	if c.Group == "" {
 		return nil, errors.New("group: required")
 	}
-	s := vmcpv1alpha1.VirtualMCPServer{Spec: vmcpv1alpha1.VirtualMCPServerSpec{
+	spec := vmcpv1alpha1.VirtualMCPServerSpec{
 		GroupRef:     vmcpv1alpha1.LocalReference{Name: c.Group},
 		OutgoingAuth: vmcpv1alpha1.OutgoingAuth{Source: c.Source},
 		Aggregation:  c.Aggregation,
-	}}
-	if err := s.Validate().ToAggregate(); err != nil {
+	}
+	if err := spec.Validate(nil).ToAggregate(); err != nil {
 		return nil, fmt.Errorf("invalid %s: %w", Kind, err)
 	}
 	return c, nil
