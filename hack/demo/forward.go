@@ -90,30 +90,27 @@ func keepForwarding(ctx context.Context, out io.Writer) error {
 	}
 	k.Context = os.Getenv("DEMO_CONTEXT")
 	lastGood := time.Now()
-	for {
+	for ctx.Err() == nil {
 		forward, err := harness.ForwardService(ctx, k, demoNamespace, v1alpha1.OperandName(gatewayName), forwardPort, int(v1alpha1.ServicePort))
-		switch {
-		case err == nil:
+		if err == nil {
 			select {
 			case <-forward.Done():
 			case <-ctx.Done():
-				forward.Close()
-				return nil
 			}
+			forward.Close()
 			lastGood = time.Now()
-		case ctx.Err() != nil:
-			return nil
-		case time.Since(lastGood) > forwardPatience:
-			return err
-		default:
+		} else {
 			_, _ = fmt.Fprintln(out, err)
+			if time.Since(lastGood) > forwardPatience {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-time.After(time.Second):
 		}
 	}
+	return nil
 }
 
 // stopForwarding ends the forwarder of an earlier demo, if it still runs.

@@ -33,7 +33,7 @@ func TestErrorsNameLineAndInstruction(t *testing.T) {
 		"add":                   {content: "FROM scratch\nADD a /a", want: "Dockerfile:2: ADD: not implemented"},
 		"volume":                {content: "FROM scratch\nVOLUME /a", want: "Dockerfile:2: VOLUME: not implemented"},
 		"healthcheck":           {content: "FROM scratch\nHEALTHCHECK NONE", want: "Dockerfile:2: HEALTHCHECK: not implemented"},
-		"unknown instruction":   {content: "FROM scratch\nCPOY a /a", want: "Dockerfile:2: CPOY: unknown instruction"},
+		"unknown instruction":   {content: "FROM scratch\nCOPPY a /a", want: "Dockerfile:2: COPPY: unknown instruction"},
 		"foreign base":          {content: "# comment\nFROM alpine:3", want: `Dockerfile:2: FROM: base "alpine:3" is neither scratch nor an earlier stage`},
 		"platform":              {content: "FROM --platform=linux/amd64 scratch", want: "Dockerfile:1: FROM: --platform is not implemented"},
 		"no from":               {content: "USER 1", want: "Dockerfile:1: USER: comes before the first FROM"},

@@ -35,7 +35,7 @@ func Push(ctx context.Context, archive, to string, opts PushOptions) (string, er
 	if err != nil {
 		return "", fmt.Errorf("unpack archive: %w", err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory; what matters is what was pushed
+	defer os.RemoveAll(dir)
 	img, err := OpenArchive(archive, dir)
 	if err != nil {
 		return "", err

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/vmcp-dev/vmcp-operator/hack/cluster/internal/build"
 	"github.com/vmcp-dev/vmcp-operator/hack/cluster/internal/cgroups"
@@ -183,7 +184,7 @@ const devicePluginSocket = "/var/lib/kubelet/device-plugins/kubelet.sock"
 
 // removeDevicePluginSocket removes the socket if no kubelet listens any more.
 func removeDevicePluginSocket() error {
-	conn, err := net.Dial("unix", devicePluginSocket)
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "unix", devicePluginSocket)
 	if err == nil {
 		return conn.Close()
 	}

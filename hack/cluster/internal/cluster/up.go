@@ -205,7 +205,7 @@ func (s *starter) wait(ctx context.Context, limit time.Duration, what, log strin
 		select {
 		case <-ctx.Done():
 			file := s.daemons.LogFile(log)
-			return fmt.Errorf("%s: %w (last: %v); %s says:\n%s\nthe whole log is %s",
+			return fmt.Errorf("%s: %w (last: %w); %s says:\n%s\nthe whole log is %s",
 				what, context.Cause(ctx), err, log, process.Tail(file, 10), file)
 		case <-time.After(50 * time.Millisecond):
 		}

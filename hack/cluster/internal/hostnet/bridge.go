@@ -33,8 +33,7 @@ type Owner struct {
 // BridgeOwner looks the bridge up.
 func BridgeOwner() (Owner, error) {
 	link, err := netlink.LinkByName(config.Bridge)
-	var notFound netlink.LinkNotFoundError
-	if errors.As(err, &notFound) {
+	if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok {
 		return Owner{}, nil
 	}
 	if err != nil {
@@ -107,8 +106,7 @@ func setForwarding() error {
 // removeBridge removes the bridge and the pods' interfaces on it.
 func removeBridge() error {
 	link, err := netlink.LinkByName(config.Bridge)
-	var notFound netlink.LinkNotFoundError
-	if errors.As(err, &notFound) {
+	if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok {
 		return nil
 	}
 	if err != nil {

@@ -4,11 +4,13 @@
 package hostnet
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vmcp-dev/vmcp-operator/hack/cluster/internal/assets"
 	"github.com/vmcp-dev/vmcp-operator/hack/cluster/internal/config"
@@ -26,25 +28,40 @@ func addGuard(c config.Config) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(rules)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("load nftables table %s: %w: %s", guardTable(), err, strings.TrimSpace(string(out)))
+	if _, err := nft(rules, "-f", "-"); err != nil {
+		return fmt.Errorf("load nftables table %s: %w", guardTable(), err)
 	}
 	return nil
+}
+
+// nftTimeout bounds one call of nft, which waits for others that change the tables.
+const nftTimeout = 30 * time.Second
+
+// nft runs the program with a text on its stdin and returns what it printed. The error quotes what it complained about.
+func nft(stdin string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), nftTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "nft", args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("nft %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
 }
 
 // Tables returns the names of the machine's nftables tables, "inet x" for
 // example; none where nft is not installed.
 func Tables() ([]string, error) {
-	out, err := exec.Command("nft", "list", "tables").Output()
+	out, err := nft("", "list", "tables")
 	if errors.Is(err, exec.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list nftables tables: %w", err)
 	}
-	return parseTables(string(out)), nil
+	return parseTables(out), nil
 }
 
 func parseTables(out string) []string {
@@ -82,8 +99,8 @@ func Down() error {
 			continue
 		}
 		args := append([]string{"delete", "table"}, strings.Fields(table)...)
-		if out, err := exec.Command("nft", args...).CombinedOutput(); err != nil {
-			return fmt.Errorf("remove nftables table %s: %w: %s", table, err, strings.TrimSpace(string(out)))
+		if _, err := nft("", args...); err != nil {
+			return fmt.Errorf("remove nftables table %s: %w", table, err)
 		}
 	}
 	return nil

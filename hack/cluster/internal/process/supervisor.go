@@ -48,7 +48,7 @@ func (s Supervisor) Start(c Command) error {
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.Name, err)
 	}
-	cmd := exec.Command(c.Path, c.Args...)
+	cmd := exec.Command(c.Path, c.Args...) //nolint:noctx // it outlives this process
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = c.Env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
