@@ -52,7 +52,6 @@ func (c *control) Call(ctx context.Context, key backend.Key, method string, para
 	return result, err
 }
 
-
 // unreachable says that a call failed for want of a connection rather than for what the backend made of it.
 func unreachable(key backend.Key, err error) bool {
 	if _, answered := errors.AsType[*backend.StatusError](err); answered {
