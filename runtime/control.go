@@ -173,7 +173,7 @@ func (c *control) discovered(ctx context.Context, d discovered) {
 	listed := make(map[backend.Key]bool, len(d.targets))
 	for _, t := range d.targets {
 		listed[t.Key] = true
-		c.expect(ctx, t)
+		c.expect(ctx, refuseLoop(t, c.serving.AllowedHosts, c.options.Listen))
 	}
 	for key, m := range c.incoming {
 		if !listed[key] {
