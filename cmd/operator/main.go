@@ -87,7 +87,7 @@ func run(ctx context.Context, f *flags) error {
 	if err := controllers.Setup(ctx, mgr, settings); err != nil {
 		return err
 	}
-	ctrl.Log.Info("Starting", "version", version.Version, "runtimeImage", image, "namespaces", os.Getenv(envWatchNamespace))
+	ctrl.Log.Info("Starting", "version", version.String(), "runtimeImage", image, "namespaces", os.Getenv(envWatchNamespace))
 	if err := mgr.Start(ctx); err != nil {
 		return fmt.Errorf("running the manager: %w", err)
 	}

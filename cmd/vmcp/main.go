@@ -86,7 +86,7 @@ func newCommand() *cobra.Command {
 		Short: "Print the version",
 		Args:  misused(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), version.Version)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), version.String())
 			return err
 		},
 	})
