@@ -26,6 +26,10 @@ var errAlreadyUp = errors.New("already up")
 // when the cluster is up and well, and starts anew when it is broken. What a
 // failed or interrupted start made is removed; after a failure the logs stay.
 func (c *Cluster) Up(ctx context.Context, stage config.Stage) error {
+	if stage == config.Node && os.Geteuid() != 0 {
+		// Nothing else can be found out without root, and the files of an earlier run are root's.
+		return preflight.Check(preflight.Facts{}, c.Config, stage)
+	}
 	// Before the build, which may take minutes, and again after it: another
 	// run may have been quicker.
 	err := c.locked(ctx, func() error { return c.prepare(ctx, stage) })
@@ -70,7 +74,7 @@ func (c *Cluster) prepare(ctx context.Context, stage config.Stage) error {
 	if err := c.teardown(ctx, removeAll); err != nil {
 		return err
 	}
-	if stage == config.Node && os.Geteuid() == 0 {
+	if stage == config.Node {
 		preflight.LoadModules(ctx)
 	}
 	facts, err := preflight.Gather(ctx, c.Config, stage)

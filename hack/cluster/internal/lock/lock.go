@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -45,6 +46,9 @@ func Acquire(ctx context.Context, path string, waiting func()) (*Lock, error) {
 // try returns nil when somebody else holds the lock, or has just removed it.
 func try(path string) (*Lock, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("lock: %w: another user, root perhaps, runs a cluster with this state; be that user, or set VMCP_CLUSTER_STATE to a directory of your own", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
