@@ -33,10 +33,13 @@ type verdict struct {
 
 func isTrue(reason, message string) verdict  { return verdict{metav1.ConditionTrue, reason, message} }
 func isFalse(reason, message string) verdict { return verdict{metav1.ConditionFalse, reason, message} }
+func isUnknown(reason, message string) verdict {
+	return verdict{metav1.ConditionUnknown, reason, message}
+}
 
 // blocked is for a step that was not tried, so that nothing is known about its outcome.
 func blocked(by string) verdict {
-	return verdict{metav1.ConditionUnknown, v1alpha1.ReasonBlocked, "not examined: " + by}
+	return isUnknown(v1alpha1.ReasonBlocked, "not examined: "+by)
 }
 
 // conditions builds the conditions of one status. The time of a transition is kept from what is there unless the status changes,

@@ -30,6 +30,26 @@ func statusFields(g Gomega, o metav1.Object, manager string) *fieldpath.Set {
 	return set
 }
 
+// expectDisjoint expects that both writers own something of a status and that they share nothing: phase, backends and what belongs to
+// them is the runtime's alone.
+func expectDisjoint(g Gomega, s *v1alpha1.VirtualMCPServer) {
+	operator := statusFields(g, s, v1alpha1.OperatorFieldManager)
+	runtime := statusFields(g, s, v1alpha1.RuntimeFieldManager)
+	g.Expect(operator.Size()).To(BeNumerically(">", 0))
+	g.Expect(runtime.Size()).To(BeNumerically(">", 0))
+	g.Expect(operator.Leaves().Intersection(runtime.Leaves()).Empty()).To(BeTrue(), "shared: %s",
+		operator.Leaves().Intersection(runtime.Leaves()))
+	for _, field := range []string{"phase", "message", "discoveredBackends", "backends", "catalog", "runtime"} {
+		path := fieldpath.MakePathOrDie("status", field)
+		g.Expect(operator.WithPrefix(path[0]).Has(path[1:])).To(BeFalse(), field)
+		g.Expect(operator.WithPrefix(path[0]).WithPrefix(path[1]).Empty()).To(BeTrue(), field)
+	}
+	for _, condition := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionBackendsDiscovered, v1alpha1.ConditionCatalogReady} {
+		item := fieldpath.MakePathOrDie("status", "conditions", fieldpath.KeyByFields("type", condition))
+		g.Expect(operator.Has(item)).To(BeFalse(), condition)
+	}
+}
+
 // Two writers share the status; neither owns, changes or drops a field of the other.
 func TestStatusHasTwoDisjointWriters(t *testing.T) {
 	t.Parallel()
@@ -39,21 +59,8 @@ func TestStatusHasTwoDisjointWriters(t *testing.T) {
 	s, err := get[v1alpha1.VirtualMCPServer](f, "gateway")
 	f.Expect(err).NotTo(HaveOccurred())
 
-	operator := statusFields(f, s, v1alpha1.OperatorFieldManager)
+	expectDisjoint(f, s)
 	runtime := statusFields(f, s, v1alpha1.RuntimeFieldManager)
-	f.Expect(operator.Size()).To(BeNumerically(">", 0))
-	f.Expect(runtime.Size()).To(BeNumerically(">", 0))
-	f.Expect(operator.Leaves().Intersection(runtime.Leaves()).Empty()).To(BeTrue(), "shared: %s",
-		operator.Leaves().Intersection(runtime.Leaves()))
-	for _, field := range []string{"phase", "message", "discoveredBackends", "backends", "catalog", "runtime"} {
-		path := fieldpath.MakePathOrDie("status", field)
-		f.Expect(operator.WithPrefix(path[0]).Has(path[1:])).To(BeFalse(), field)
-		f.Expect(operator.WithPrefix(path[0]).WithPrefix(path[1]).Empty()).To(BeTrue(), field)
-	}
-	for _, condition := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionBackendsDiscovered, v1alpha1.ConditionCatalogReady} {
-		item := fieldpath.MakePathOrDie("status", "conditions", fieldpath.KeyByFields("type", condition))
-		f.Expect(operator.Has(item)).To(BeFalse(), condition)
-	}
 
 	// The operator writes again, and what the runtime reported stays.
 	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) { s.Spec.GroupRef.Name = "missing" })

@@ -12,9 +12,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
@@ -26,12 +28,22 @@ const (
 	// foreignObjectRetry is how soon the controller looks again at an object of somebody else that is in its way: no watch of
 	// ours shows that object.
 	foreignObjectRetry = time.Minute
+	// conflictRetry is how soon the controller decides again after it was overtaken twice in a row.
+	conflictRetry = time.Second
 	// concurrency is how many objects of a kind are reconciled at once.
 	concurrency = 4
+	// minRetry and maxRetry bound the time to the next try after a failure. What fails for one reason must not keep the controller
+	// from looking after the rest for long.
+	minRetry = 5 * time.Millisecond
+	maxRetry = 30 * time.Second
 )
 
 func controllerOptions() controller.Options {
-	return controller.Options{MaxConcurrentReconciles: concurrency, ReconciliationTimeout: reconcileTimeout}
+	return controller.Options{
+		MaxConcurrentReconciles: concurrency,
+		ReconciliationTimeout:   reconcileTimeout,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetry, maxRetry),
+	}
 }
 
 func now(clock func() time.Time) time.Time {
@@ -51,6 +63,20 @@ func outcome(err error) (ctrl.Result, error) {
 		return ctrl.Result{}, nil
 	}
 	return ctrl.Result{}, err
+}
+
+// requeueBefore brings a result forward to the earliest of some times; a zero time is none.
+func requeueBefore(result ctrl.Result, at time.Time, times ...time.Time) ctrl.Result {
+	for _, t := range times {
+		if t.IsZero() {
+			continue
+		}
+		// Never zero, which would mean never.
+		if wait := max(t.Sub(at), time.Millisecond); result.RequeueAfter == 0 || wait < result.RequeueAfter {
+			result.RequeueAfter = wait
+		}
+	}
+	return result
 }
 
 // applyStatus applies want, a status, if it differs from have, what our field manager owns of the status that is there. The

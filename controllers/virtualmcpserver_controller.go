@@ -12,12 +12,13 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	coordinationv1ac "k8s.io/client-go/applyconfigurations/coordination/v1"
@@ -45,7 +46,10 @@ type VirtualMCPServerReconciler struct {
 	// Now tells the time; nil means time.Now.
 	Now func() time.Time
 
-	rendered operandCache
+	rendered   operandCache
+	heartbeats heartbeats
+	pods       podWatches
+	writes     statusWrites
 }
 
 // The operator needs every right that it gives to a runtime, or the API server refuses the Role as an escalation.
@@ -57,6 +61,7 @@ type VirtualMCPServerReconciler struct {
 // +kubebuilder:rbac:groups="",resources=serviceaccounts;configmaps;services,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles;rolebindings,verbs=get;list;watch;create;patch
 //
 // Rights of the runtime that the operator does not use itself:
@@ -79,7 +84,9 @@ type virtualMCPServerScope struct {
 func (r *VirtualMCPServerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	server := &v1alpha1.VirtualMCPServer{}
 	if err := r.Client.Get(ctx, req.NamespacedName, server); err != nil {
-		r.rendered.forget(req.NamespacedName)
+		if apierrors.IsNotFound(err) {
+			r.forget(req.NamespacedName)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	// What belongs to a deleted object goes with it: the garbage collector follows the owner references.
@@ -104,10 +111,56 @@ func (r *VirtualMCPServerReconciler) Reconcile(ctx context.Context, req ctrl.Req
 	if err := r.observe(ctx, scope); err != nil {
 		return ctrl.Result{}, err
 	}
-	if err := r.applyStatus(ctx, scope); err != nil {
+	again, err := r.report(ctx, scope)
+	if err != nil {
 		return ctrl.Result{}, err
 	}
-	return outcome(scope.facts.failedErr)
+	result, err := outcome(scope.facts.failedErr)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	return requeueBefore(result, now(r.Now), again...), nil
+}
+
+// forget drops what is kept about a deleted object.
+func (r *VirtualMCPServerReconciler) forget(key client.ObjectKey) {
+	r.rendered.forget(key)
+	r.pods.forget(key)
+	r.writes.forget(key)
+	r.heartbeats.forget(client.ObjectKey{Namespace: key.Namespace, Name: v1alpha1.OperandName(key.Name)})
+}
+
+// report decides on the status and writes it, and returns when to come back. If somebody else was faster it reads the object again,
+// from the API server, and decides again, the Lease included.
+func (r *VirtualMCPServerReconciler) report(ctx context.Context, scope *virtualMCPServerScope) ([]time.Time, error) {
+	again, err := r.tryReport(ctx, scope)
+	if !apierrors.IsConflict(err) {
+		return again, err
+	}
+	key := client.ObjectKeyFromObject(scope.server)
+	live, err := find[v1alpha1.VirtualMCPServer](ctx, r.Client.Live, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading VirtualMCPServer %s: %w", key.Name, err)
+	}
+	if live == nil || live.UID != scope.server.UID || live.Generation != scope.server.Generation {
+		return nil, nil // The facts are about another object, or another spec. Its event is on the way.
+	}
+	scope.server = live
+	again, err = r.tryReport(ctx, scope)
+	if apierrors.IsConflict(err) {
+		return []time.Time{now(r.Now).Add(conflictRetry)}, nil
+	}
+	return again, err
+}
+
+func (r *VirtualMCPServerReconciler) tryReport(ctx context.Context, scope *virtualMCPServerScope) ([]time.Time, error) {
+	if err := scope.facts.observeOwners(scope.server); err != nil {
+		return nil, err
+	}
+	nextLook := r.observeHeartbeat(ctx, scope)
+	nextPodLook := r.observePods(ctx, scope)
+	nextWrite, err := r.applyStatus(ctx, scope)
+	return []time.Time{nextLook, nextPodLook, nextWrite}, err
 }
 
 // validate looks for mistakes that the schema did not catch, before anything changes.
@@ -187,8 +240,8 @@ func (r *VirtualMCPServerReconciler) apply(ctx context.Context, scope *virtualMC
 			_, err := ensure[corev1.ConfigMap](ctx, r.Client, scope.server, o.ConfigMap, corev1ac.ExtractConfigMap)
 			return err
 		}},
-		{v1alpha1.ConditionConfigReady, func() error {
-			_, err := ensure[coordinationv1.Lease](ctx, r.Client, scope.server, o.Lease, coordinationv1ac.ExtractLease)
+		{v1alpha1.ConditionConfigReady, func() (err error) {
+			f.lease, err = ensure[coordinationv1.Lease](ctx, r.Client, scope.server, o.Lease, coordinationv1ac.ExtractLease)
 			return err
 		}},
 		{v1alpha1.ConditionDeploymentReady, func() (err error) {
@@ -214,7 +267,7 @@ func (r *VirtualMCPServerReconciler) apply(ctx context.Context, scope *virtualMC
 	return true, nil
 }
 
-// observe looks at the Deployment and the Service that run on although an obstacle kept the phases from applying them.
+// observe looks at the Deployment, the Service and the Lease that go on although an obstacle kept the phases from applying them.
 func (r *VirtualMCPServerReconciler) observe(ctx context.Context, scope *virtualMCPServerScope) error {
 	f := &scope.facts
 	key := client.ObjectKey{Namespace: scope.server.Namespace, Name: v1alpha1.OperandName(scope.server.Name)}
@@ -236,24 +289,46 @@ func (r *VirtualMCPServerReconciler) observe(ctx context.Context, scope *virtual
 			f.service = s
 		}
 	}
+	if f.lease == nil {
+		l, err := find[coordinationv1.Lease](ctx, r.Client, key)
+		if err != nil {
+			return fmt.Errorf("reading Lease %s: %w", key.Name, err)
+		}
+		if l != nil && metav1.IsControlledBy(l, scope.server) {
+			f.lease = l
+		}
+	}
 	return nil
 }
 
-// applyStatus writes the operator's part of the status if it differs from what is there.
-func (r *VirtualMCPServerReconciler) applyStatus(ctx context.Context, scope *virtualMCPServerScope) error {
-	s := scope.server
-	want := newVirtualMCPServerStatus(s, scope.facts, now(r.Now))
-	have, err := acv1alpha1.ExtractVirtualMCPServerStatus(s, v1alpha1.OperatorFieldManager)
+// applyStatus writes the operator's part of the status if it differs from what is there. The request carries the resourceVersion
+// that it was decided on. It returns when to come back, if it is too early to write.
+func (r *VirtualMCPServerReconciler) applyStatus(ctx context.Context, scope *virtualMCPServerScope) (time.Time, error) {
+	s, f, at := scope.server, &scope.facts, now(r.Now)
+	key := client.ObjectKeyFromObject(s)
+	owned, err := acv1alpha1.ExtractVirtualMCPServerStatus(s, v1alpha1.OperatorFieldManager)
 	if err != nil {
-		return fmt.Errorf("reading the managed fields of the status: %w", err)
+		return time.Time{}, fmt.Errorf("reading the managed fields of the status: %w", err)
 	}
-	want.Conditions = sortConditions(want.Conditions)
-	if have.Status != nil {
-		have.Status.Conditions = sortConditions(have.Status.Conditions)
+	have, want := sortStatus(owned.Status), sortStatus(newVirtualMCPServerStatus(s, *f, at))
+	if !equality.Semantic.DeepEqual(have, want) {
+		if notBefore := r.writes.notBefore(key, have, want, f.runtimeHolds); at.Before(notBefore) {
+			return notBefore, nil
+		}
+		err := r.Client.Status().Apply(ctx,
+			acv1alpha1.VirtualMCPServer(s.Name, s.Namespace).WithResourceVersion(s.ResourceVersion).WithStatus(want),
+			client.FieldOwner(v1alpha1.OperatorFieldManager), client.ForceOwnership)
+		if apierrors.IsNotFound(err) {
+			return time.Time{}, nil
+		}
+		if err != nil {
+			return time.Time{}, fmt.Errorf("applying the status: %w", err)
+		}
+		r.writes.set(key, statusWrite{status: want, at: at})
+		logHandOver(ctx, f, want)
 	}
-	return applyStatus(ctx, r.Client, have.Status, want, func() runtime.ApplyConfiguration {
-		return acv1alpha1.VirtualMCPServer(s.Name, s.Namespace).WithResourceVersion(s.ResourceVersion).WithStatus(want)
-	})
+	r.settle(scope, want)
+	return time.Time{}, nil
 }
 
 // SetupWithManager starts the controller with the manager.
@@ -262,6 +337,14 @@ func (r *VirtualMCPServerReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if err != nil {
 		return err
 	}
+	// The grace of the Leases begins when this replica of the operator begins to work, which is when it is the leader.
+	err = mgr.Add(manager.RunnableFunc(func(context.Context) error {
+		r.heartbeats.start(now(r.Now))
+		return nil
+	}))
+	if err != nil {
+		return fmt.Errorf("adding the start of the heartbeats: %w", err)
+	}
 	owner := enqueueOwner(mgr, &v1alpha1.VirtualMCPServer{})
 	referrers := enqueueReferrers(r.Client, func() client.ObjectList { return &v1alpha1.VirtualMCPServerList{} }, indexGroupRef)
 	return b.
@@ -269,7 +352,7 @@ func (r *VirtualMCPServerReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&rbacv1.Role{}, owner).
 		Watches(&rbacv1.RoleBinding{}, owner).
 		Watches(&corev1.ConfigMap{}, owner).
-		Watches(&coordinationv1.Lease{}, owner, builder.WithPredicates(metadataChanged())).
+		Watches(&coordinationv1.Lease{}, leaseHandler{owner, &r.heartbeats, r.Now}).
 		Watches(&appsv1.Deployment{}, owner).
 		Watches(&corev1.Service{}, owner).
 		Watches(&v1alpha1.MCPGroup{}, referrers, builder.WithPredicates(existenceChanged())).

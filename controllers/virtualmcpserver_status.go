@@ -8,6 +8,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -31,6 +32,15 @@ type virtualMCPServerFacts struct {
 	// deployment and service are the live objects, as far as they are there and ours.
 	deployment *appsv1.Deployment
 	service    *corev1.Service
+	// lease is the live Lease, if it is there and ours, and heartbeat what is known of it.
+	lease     *coordinationv1.Lease
+	heartbeat heartbeat
+	// reported says that the runtime has made a report, ever.
+	reported bool
+	// operatorHolds and runtimeHolds say who owns phase, and the other shared fields with it: one of them, both, or neither.
+	operatorHolds, runtimeHolds bool
+	// podProblem is why the pods cannot run; nil if they can, or if that is not examined.
+	podProblem *podProblem
 }
 
 // steps are the conditions of what is applied, in that order.
@@ -42,7 +52,7 @@ var steps = []string{
 }
 
 // newVirtualMCPServerStatus is all that the operator owns of a status, whole: what it leaves out is deleted. phase, message,
-// discoveredBackends and the rest are the runtime's and never appear here.
+// discoveredBackends and the rest are the runtime's and appear here only while it does not report (see substitute).
 func newVirtualMCPServerStatus(
 	s *v1alpha1.VirtualMCPServer, f virtualMCPServerFacts, now time.Time,
 ) *acv1alpha1.VirtualMCPServerStatusApplyConfiguration {
@@ -57,9 +67,17 @@ func newVirtualMCPServerStatus(
 	if stalled != "" {
 		c.add(v1alpha1.ConditionStalled, isTrue(stalled, obstacle))
 	}
+	instead := f.substitute(s, obstacle)
+	c.add(v1alpha1.ConditionRuntimeReporting, f.reportingVerdict(instead))
+	if instead != nil {
+		c.add(v1alpha1.ConditionReady, instead.ready)
+	}
 	status := acv1alpha1.VirtualMCPServerStatus().WithURL(s.URL()).WithConditions(c.built...)
 	if g := f.observedGeneration(s, stalled != ""); g > 0 {
 		status.WithObservedGeneration(g)
+	}
+	if instead != nil {
+		instead.apply(s, status, now)
 	}
 	return status
 }
@@ -80,6 +98,9 @@ func (f *virtualMCPServerFacts) obstacle(s *v1alpha1.VirtualMCPServer) (message,
 			stalled = v.reason
 		}
 		return v.message, stalled
+	}
+	if f.podProblem != nil {
+		return f.podProblem.message, v1alpha1.ReasonPodsCannotRun
 	}
 	if f.deployment != nil {
 		if v := deploymentVerdict(f.deployment); v.reason == v1alpha1.ReasonProgressDeadlineExceeded {

@@ -166,6 +166,7 @@ func TestVirtualMCPServerStatus(t *testing.T) {
 			if c.reported > 0 {
 				s.Status.Runtime = &v1alpha1.RuntimeInfo{ObservedGeneration: c.reported}
 			}
+			c.facts.reported, c.facts.runtimeHolds = true, true
 			status := newVirtualMCPServerStatus(s, c.facts, time.Now())
 
 			got := map[string]string{}

@@ -36,7 +36,7 @@ func TestProvisioning(t *testing.T) {
 		lackCondition(v1alpha1.ConditionStalled),
 	).Status
 	f.Expect(status.URL).To(Equal("http://vmcp-gateway." + f.namespace + ".svc/mcp"))
-	f.Expect(status.Phase).To(BeEmpty(), "phase is the runtime's")
+	f.Expect(status.Phase).To(Equal(v1alpha1.PhasePending), "nobody has reported yet")
 	f.Expect(status.ObservedGeneration).To(BeZero(), "no pod serves the generation yet")
 
 	objects := f.operand(f, "gateway")

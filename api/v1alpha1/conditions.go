@@ -25,6 +25,9 @@ const (
 	ConditionDeploymentReady = "DeploymentReady"
 	// ConditionServiceReady is true when the Service is as rendered and has an address.
 	ConditionServiceReady = "ServiceReady"
+	// ConditionRuntimeReporting is true while the runtime reports: phase, message and discoveredBackends are its word then. While it
+	// is not true they are the operator's.
+	ConditionRuntimeReporting = "RuntimeReporting"
 )
 
 // Conditions of a VirtualMCPServer that the runtime owns.
@@ -35,8 +38,8 @@ const (
 	ConditionCatalogReady = "CatalogReady"
 )
 
-// ConditionReady is the summary of an object. The runtime owns it on a VirtualMCPServer (something is being served), the operator
-// on an MCPBackend (what the operator provisions for it is there) and on an MCPGroup.
+// ConditionReady is the summary of an object. The runtime owns it on a VirtualMCPServer (something is being served), except while it
+// does not report (see ConditionRuntimeReporting), the operator on an MCPBackend (what the operator provisions for it is there) and on an MCPGroup.
 const ConditionReady = "Ready"
 
 // ConditionStalled is abnormal-true: a person has to change something before reconciliation can go on. It is absent otherwise
@@ -119,8 +122,25 @@ const (
 	ReasonCatalogBuilt = "CatalogBuilt"
 )
 
+// Reasons of RuntimeReporting, and of Ready on a VirtualMCPServer while the runtime does not report.
+const (
+	// ReasonReporting says that the runtime reports.
+	ReasonReporting = "Reporting"
+	// ReasonNotYetReported says that no report has been made yet, and that one may still come.
+	ReasonNotYetReported = "NotYetReported"
+	// ReasonPodsCannotRun says that no report has been made yet because the pods cannot run; the message quotes why. It is a reason
+	// of Stalled, too.
+	ReasonPodsCannotRun = "PodsCannotRun"
+	// ReasonHeartbeatLost says that the runtime stopped renewing its Lease.
+	ReasonHeartbeatLost = "HeartbeatLost"
+	// ReasonReleased says that the runtime released its Lease and no other replica took it.
+	ReasonReleased = "Released"
+)
+
 // Reasons of an entry of status.discoveredBackends.
 const (
+	// ReasonNoReport says that the runtime stopped reporting, so that nobody knows.
+	ReasonNoReport = "NoReport"
 	// ReasonProbing says that no probe has been answered yet.
 	ReasonProbing = "Probing"
 	// ReasonProbeSucceeded says that the backend answers and its lists could be read.

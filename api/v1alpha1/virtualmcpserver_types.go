@@ -85,7 +85,7 @@ const (
 	PhaseReady Phase = "Ready"
 	// PhaseDegraded means that something is served and something is not, or that there is nothing to serve.
 	PhaseDegraded Phase = "Degraded"
-	// PhaseFailed means that nothing is served although something should be.
+	// PhaseFailed means that nothing is served although something should be, or that the pods of the runtime cannot run.
 	PhaseFailed Phase = "Failed"
 	// PhaseUnknown means that the runtime stopped reporting.
 	PhaseUnknown Phase = "Unknown"
@@ -220,15 +220,18 @@ type RuntimeInfo struct {
 }
 
 // VirtualMCPServerStatus has two writers. The operator owns url, observedGeneration and the conditions GroupRefValid,
-// OperandRendered, RBACReady, ConfigReady, DeploymentReady, ServiceReady and Stalled; the runtime owns everything else. Each
-// applies its own fields only (server-side apply, managers vmcp-operator and vmcp-runtime).
+// OperandRendered, RBACReady, ConfigReady, DeploymentReady, ServiceReady, RuntimeReporting and Stalled; the runtime owns
+// everything else. Each applies its own fields only (server-side apply, managers vmcp-operator and vmcp-runtime). While the
+// runtime does not report, the operator says so in its place: in phase, message, the condition Ready, backends.ready, and in the
+// status, reason, message and lastTransitionTime of the entries of discoveredBackends.
 type VirtualMCPServerStatus struct {
 	// observedGeneration is the newest generation of the spec that is served by every pod, or about which the operator has
 	// said in the condition Stalled why it cannot be.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// phase sums up what the runtime reports: Ready, Degraded or Failed.
+	// phase sums up what the runtime reports: Ready, Degraded or Failed. While it does not report: Pending before the first
+	// report, Failed when its pods cannot run, Unknown when it stopped reporting.
 	// +optional
 	Phase Phase `json:"phase,omitempty"`
 
@@ -243,7 +246,7 @@ type VirtualMCPServerStatus struct {
 	URL string `json:"url,omitempty"`
 
 	// conditions are, written by the operator: GroupRefValid, OperandRendered, RBACReady, ConfigReady, DeploymentReady,
-	// ServiceReady and Stalled; written by the runtime: Ready, BackendsDiscovered and CatalogReady.
+	// ServiceReady, RuntimeReporting and Stalled; written by the runtime: Ready, BackendsDiscovered and CatalogReady.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

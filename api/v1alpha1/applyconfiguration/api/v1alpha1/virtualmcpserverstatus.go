@@ -14,20 +14,23 @@ import (
 // with apply.
 //
 // VirtualMCPServerStatus has two writers. The operator owns url, observedGeneration and the conditions GroupRefValid,
-// OperandRendered, RBACReady, ConfigReady, DeploymentReady, ServiceReady and Stalled; the runtime owns everything else. Each
-// applies its own fields only (server-side apply, managers vmcp-operator and vmcp-runtime).
+// OperandRendered, RBACReady, ConfigReady, DeploymentReady, ServiceReady, RuntimeReporting and Stalled; the runtime owns
+// everything else. Each applies its own fields only (server-side apply, managers vmcp-operator and vmcp-runtime). While the
+// runtime does not report, the operator says so in its place: in phase, message, the condition Ready, backends.ready, and in the
+// status, reason, message and lastTransitionTime of the entries of discoveredBackends.
 type VirtualMCPServerStatusApplyConfiguration struct {
 	// observedGeneration is the newest generation of the spec that is served by every pod, or about which the operator has
 	// said in the condition Stalled why it cannot be.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// phase sums up what the runtime reports: Ready, Degraded or Failed.
+	// phase sums up what the runtime reports: Ready, Degraded or Failed. While it does not report: Pending before the first
+	// report, Failed when its pods cannot run, Unknown when it stopped reporting.
 	Phase *apiv1alpha1.Phase `json:"phase,omitempty"`
 	// message says in a sentence why phase is what it is.
 	Message *string `json:"message,omitempty"`
 	// url is the address of the gateway's MCP endpoint.
 	URL *string `json:"url,omitempty"`
 	// conditions are, written by the operator: GroupRefValid, OperandRendered, RBACReady, ConfigReady, DeploymentReady,
-	// ServiceReady and Stalled; written by the runtime: Ready, BackendsDiscovered and CatalogReady.
+	// ServiceReady, RuntimeReporting and Stalled; written by the runtime: Ready, BackendsDiscovered and CatalogReady.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// discoveredBackends are the backends that the runtime found, and its verdict on each.
 	DiscoveredBackends []DiscoveredBackendApplyConfiguration `json:"discoveredBackends,omitempty"`

@@ -1,0 +1,265 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	acv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
+)
+
+// Phase, message, the condition Ready and the verdicts on backends are the runtime's. The operator writes them in its place as
+// long as nobody has reported, and from the moment at which the reporter counts as gone until it reports again:
+//
+//	            first report            reporter is gone
+//	operator ───────────────▶ runtime ───────────────────▶ operator (Unknown)
+//	(Pending, Failed)                 ◀───────────────────
+//	                                      next report
+//
+// The runtime takes the fields by force. The operator lets go of them only after managedFields show that the runtime has them: a
+// field that nobody applies any more vanishes.
+
+// healInterval is the least time between two writes that put right what somebody else did to the operator's part of a status.
+const healInterval = 5 * time.Second
+
+// stopped is what is said of a runtime that stopped reporting, by reason.
+var stopped = map[string]string{
+	v1alpha1.ReasonHeartbeatLost: fmt.Sprintf("the runtime stopped reporting: its Lease has not been renewed for %s", heartbeatTimeout),
+	v1alpha1.ReasonReleased:      "the runtime stopped reporting: it released its Lease, and no other replica took it",
+}
+
+// substitute is what the operator says while the runtime does not report.
+type substitute struct {
+	phase v1alpha1.Phase
+	// ready is the condition Ready. Its reason and message are also those of RuntimeReporting, its message that of the status.
+	ready verdict
+	// backends says that what the runtime said of backends is no longer known.
+	backends bool
+}
+
+// substitute decides whether the operator speaks in place of the runtime, and says what; nil: the runtime does, or no one.
+func (f *virtualMCPServerFacts) substitute(s *v1alpha1.VirtualMCPServer, obstacle string) *substitute {
+	switch {
+	case !f.reported && f.podProblem != nil:
+		return &substitute{phase: v1alpha1.PhaseFailed, ready: isFalse(v1alpha1.ReasonPodsCannotRun, f.podProblem.message)}
+	case !f.reported:
+		return &substitute{phase: v1alpha1.PhasePending, ready: isUnknown(v1alpha1.ReasonNotYetReported, f.awaited(obstacle))}
+	case f.heartbeat.lost != "" && (!f.runtimeHolds || !f.heartbeat.takenOver):
+		return unknown(f.heartbeat.lost)
+	case f.operatorHolds && !f.runtimeHolds:
+		// Whoever has the Lease now has not reported yet.
+		return unknown(reasonOf(s.Status.Conditions, v1alpha1.ConditionRuntimeReporting))
+	default:
+		return nil
+	}
+}
+
+func unknown(reason string) *substitute {
+	if stopped[reason] == "" {
+		reason = v1alpha1.ReasonHeartbeatLost
+	}
+	return &substitute{phase: v1alpha1.PhaseUnknown, ready: isUnknown(reason, stopped[reason]), backends: true}
+}
+
+func reasonOf(conditions []metav1.Condition, conditionType string) string {
+	if c := meta.FindStatusCondition(conditions, conditionType); c != nil {
+		return c.Reason
+	}
+	return ""
+}
+
+// awaited says what has to happen before the first report.
+func (f *virtualMCPServerFacts) awaited(obstacle string) string {
+	if obstacle != "" {
+		return "not reported yet: " + obstacle
+	}
+	if f.deployment != nil {
+		if v := deploymentVerdict(f.deployment); v.status != metav1.ConditionTrue {
+			return "waiting for the runtime to start: " + v.message
+		}
+	}
+	return "waiting for the first report of the runtime"
+}
+
+// reportingVerdict is the condition RuntimeReporting. It turns true with the first report, not with the Lease, and together with
+// the give-back, so that a return costs one write.
+func (f *virtualMCPServerFacts) reportingVerdict(sub *substitute) verdict {
+	switch {
+	case sub == nil && f.heartbeat.lost != "":
+		return isFalse(f.heartbeat.lost, stopped[f.heartbeat.lost])
+	case sub == nil:
+		return isTrue(v1alpha1.ReasonReporting, "the runtime reports")
+	case sub.ready.reason == v1alpha1.ReasonNotYetReported:
+		return sub.ready
+	default:
+		return isFalse(sub.ready.reason, sub.ready.message)
+	}
+}
+
+// apply adds the fields that are shared with the runtime to a status. Of backends it touches what is there and nothing else.
+func (t *substitute) apply(s *v1alpha1.VirtualMCPServer, status *acv1alpha1.VirtualMCPServerStatusApplyConfiguration, now time.Time) {
+	status.WithPhase(t.phase).WithMessage(truncate(t.ready.message, maxMessage))
+	if !t.backends {
+		return
+	}
+	if s.Status.Backends != nil {
+		status.WithBackends(acv1alpha1.BackendsSummary().WithReady(0))
+	}
+	for i := range s.Status.DiscoveredBackends {
+		entry := &s.Status.DiscoveredBackends[i]
+		since := metav1.NewTime(now.Truncate(time.Second))
+		if entry.Status == v1alpha1.BackendUnknown && !entry.LastTransitionTime.IsZero() {
+			since = entry.LastTransitionTime
+		}
+		status.WithDiscoveredBackends(acv1alpha1.DiscoveredBackend().
+			WithKind(entry.Kind).
+			WithName(entry.Name).
+			WithStatus(v1alpha1.BackendUnknown).
+			WithReason(v1alpha1.ReasonNoReport).
+			WithMessage(t.ready.message).
+			WithLastTransitionTime(since))
+	}
+}
+
+// sortStatus orders the lists of a status that are maps. The order in which the API server keeps them depends on who wrote first.
+func sortStatus(status *acv1alpha1.VirtualMCPServerStatusApplyConfiguration) *acv1alpha1.VirtualMCPServerStatusApplyConfiguration {
+	if status == nil {
+		return nil
+	}
+	status.Conditions = sortConditions(status.Conditions)
+	slices.SortFunc(status.DiscoveredBackends, func(a, b acv1alpha1.DiscoveredBackendApplyConfiguration) int {
+		return cmp.Or(cmp.Compare(ptr.Deref(a.Kind, ""), ptr.Deref(b.Kind, "")), cmp.Compare(ptr.Deref(a.Name, ""), ptr.Deref(b.Name, "")))
+	})
+	return status
+}
+
+// observeOwners finds out who owns the shared fields. Phase stands for all of them: each writer applies it whenever it applies any.
+func (f *virtualMCPServerFacts) observeOwners(s *v1alpha1.VirtualMCPServer) error {
+	holds := func(manager string) (bool, error) {
+		owned, err := acv1alpha1.ExtractVirtualMCPServerStatus(s, manager)
+		if err != nil {
+			return false, fmt.Errorf("reading the managed fields of the status: %w", err)
+		}
+		return owned.Status != nil && owned.Status.Phase != nil, nil
+	}
+	var err error
+	if f.operatorHolds, err = holds(v1alpha1.OperatorFieldManager); err != nil {
+		return err
+	}
+	if f.runtimeHolds, err = holds(v1alpha1.RuntimeFieldManager); err != nil {
+		return err
+	}
+	f.reported = f.runtimeHolds || s.Status.Runtime != nil
+	return nil
+}
+
+// observeHeartbeat judges whether the reporter is gone, if there has ever been one. It returns when to look again, zero for never.
+func (r *VirtualMCPServerReconciler) observeHeartbeat(ctx context.Context, scope *virtualMCPServerScope) time.Time {
+	f := &scope.facts
+	if f.lease == nil {
+		return time.Time{}
+	}
+	at, key := now(r.Now), client.ObjectKeyFromObject(f.lease)
+	_, f.heartbeat = r.heartbeats.update(key, at, func(h heartbeat) heartbeat { return h.see(f.lease, at) })
+	if !f.reported {
+		return time.Time{}
+	}
+	if next := f.heartbeat.nextLook(); !next.IsZero() && !at.Before(next) {
+		lease, err := find[coordinationv1.Lease](ctx, r.Client.Live, key)
+		_, f.heartbeat = r.heartbeats.update(key, at, func(h heartbeat) heartbeat {
+			if err != nil || lease == nil {
+				return h.blind(at)
+			}
+			return h.look(lease, at)
+		})
+		if err != nil {
+			log.FromContext(ctx).Info("Could not read the Lease of the runtime; how long it has been silent is counted anew", "error", err.Error())
+		}
+	}
+	if f.heartbeat.lost != "" {
+		return time.Time{}
+	}
+	return f.heartbeat.nextLook()
+}
+
+// settle notes that the status says what the facts ask for.
+func (r *VirtualMCPServerReconciler) settle(scope *virtualMCPServerScope, want *acv1alpha1.VirtualMCPServerStatusApplyConfiguration) {
+	f := &scope.facts
+	if f.lease == nil || f.heartbeat.lost == "" || ptr.Deref(want.Phase, "") != v1alpha1.PhaseUnknown {
+		return
+	}
+	r.heartbeats.update(client.ObjectKeyFromObject(f.lease), now(r.Now), func(h heartbeat) heartbeat {
+		h.takenOver = h.takenOver || h.lost != "" && h.uid == f.heartbeat.uid && h.changed.Equal(f.heartbeat.changed)
+		return h
+	})
+}
+
+// logHandOver tells about a change of who speaks.
+func logHandOver(ctx context.Context, f *virtualMCPServerFacts, want *acv1alpha1.VirtualMCPServerStatusApplyConfiguration) {
+	switch {
+	case f.runtimeHolds && want.Phase != nil:
+		log.FromContext(ctx).Info("The runtime stopped reporting: its part of the status is unknown now", "reason", f.heartbeat.lost)
+	case f.operatorHolds && want.Phase == nil:
+		log.FromContext(ctx).Info("The runtime reports: its part of the status is its own")
+	}
+}
+
+// statusWrite is the last status that this process applied to an object.
+type statusWrite struct {
+	status *acv1alpha1.VirtualMCPServerStatusApplyConfiguration
+	at     time.Time
+}
+
+// statusWrites keeps the statusWrite of each object. The zero value is ready for use.
+type statusWrites struct {
+	mu      sync.Mutex
+	entries map[client.ObjectKey]statusWrite
+}
+
+// notBefore is when want may be written, given that we own have: at once, unless somebody else has changed our last write. Then we
+// heal, and another who heals the other way is not to keep us busy. A cache that lags behind our last write looks the same, and is
+// worth waiting for, too. A runtime that takes back what is its own is no such case.
+func (w *statusWrites) notBefore(
+	key client.ObjectKey, have, want *acv1alpha1.VirtualMCPServerStatusApplyConfiguration, runtimeHolds bool,
+) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last, ok := w.entries[key]
+	if !ok || equality.Semantic.DeepEqual(have, last.status) {
+		return time.Time{}
+	}
+	if givenBack := runtimeHolds && last.status.Phase != nil && want.Phase == nil; givenBack {
+		return time.Time{}
+	}
+	return last.at.Add(healInterval)
+}
+
+func (w *statusWrites) set(key client.ObjectKey, last statusWrite) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.entries == nil {
+		w.entries = map[client.ObjectKey]statusWrite{}
+	}
+	w.entries[key] = last
+}
+
+func (w *statusWrites) forget(key client.ObjectKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.entries, key)
+}

@@ -1,0 +1,313 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+func (o *operator) expectTakenOver(s *v1alpha1.VirtualMCPServer, reason string) {
+	o.t.Helper()
+	o.Expect(s.Status.Phase).To(Equal(v1alpha1.PhaseUnknown))
+	o.Expect(s.Status.Message).To(ContainSubstring("stopped reporting"))
+	o.Expect(s.Status.Conditions).To(And(
+		haveCondition(v1alpha1.ConditionReady, metav1.ConditionUnknown, reason),
+		haveCondition(v1alpha1.ConditionRuntimeReporting, metav1.ConditionFalse, reason),
+		lackCondition(v1alpha1.ConditionStalled),
+	))
+	o.Expect(s.Status.Backends).To(Equal(&v1alpha1.BackendsSummary{Total: 1, Ready: 0}))
+	o.Expect(s.Status.DiscoveredBackends).To(HaveLen(1))
+	entry := s.Status.DiscoveredBackends[0]
+	o.Expect(entry.Name).To(Equal("grafana"))
+	o.Expect(entry.Status).To(Equal(v1alpha1.BackendUnknown))
+	o.Expect(entry.Reason).To(Equal(v1alpha1.ReasonNoReport))
+	o.Expect(entry.LastTransitionTime.Time).To(BeTemporally(">", reportTime.Time))
+	o.Expect(s.Status.Catalog).NotTo(BeNil(), "the rest stays as the runtime left it")
+	o.Expect(s.Status.Runtime).NotTo(BeNil())
+}
+
+func (o *operator) expectReporting(s *v1alpha1.VirtualMCPServer) {
+	o.t.Helper()
+	o.Expect(s.Status.Phase).To(Equal(v1alpha1.PhaseReady))
+	o.Expect(s.Status.DiscoveredBackends[0].Status).To(Equal(v1alpha1.BackendReady))
+	o.Expect(s.Status.Backends).To(Equal(&v1alpha1.BackendsSummary{Total: 1, Ready: 1}))
+	o.Expect(s.Status.Conditions).To(And(
+		haveCondition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonAllBackendsReady),
+		haveCondition(v1alpha1.ConditionRuntimeReporting, metav1.ConditionTrue, v1alpha1.ReasonReporting),
+	))
+	expectDisjoint(o, s)
+}
+
+func TestTakeoverAndGiveBack(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+
+	s := o.reconcile()
+	o.Expect(s.Status.Phase).To(Equal(v1alpha1.PhasePending))
+	o.Expect(s.Status.Message).To(ContainSubstring("waiting for the runtime to start"))
+	o.Expect(s.Status.Conditions).To(And(
+		haveCondition(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonNotYetReported),
+		haveCondition(v1alpha1.ConditionRuntimeReporting, metav1.ConditionUnknown, v1alpha1.ReasonNotYetReported),
+	))
+	o.rollOut(v1alpha1.OperandName(gatewayName))
+	o.Expect(o.reconcile().Status.Message).To(ContainSubstring("waiting for the first report"))
+	o.hold("pod")
+	o.Expect(o.wait(10*time.Minute).Status.Phase).To(Equal(v1alpha1.PhasePending), "a Lease is no report, nor is its loss the loss of one")
+
+	// The first report.
+	o.hold("pod")
+	o.statusWrites()
+	o.report(s, s.Generation)
+	o.expectReporting(o.reconcile())
+	o.Expect(o.statusWrites()).To(Equal(1))
+	o.live(10 * time.Minute)
+	o.Expect(o.statusWrites()).To(BeZero())
+
+	// Silence.
+	o.expectReporting(o.wait(59 * time.Second))
+	o.Expect(o.statusWrites()).To(BeZero())
+	o.expectTakenOver(o.wait(2*time.Second), v1alpha1.ReasonHeartbeatLost)
+	o.Expect(o.statusWrites()).To(Equal(1))
+	o.wait(time.Hour)
+	o.expectTakenOver(o.reconcile(), v1alpha1.ReasonHeartbeatLost)
+	o.Expect(o.statusWrites()).To(BeZero())
+
+	// The Lease is held again: nothing is known yet.
+	o.hold("pod")
+	o.expectTakenOver(o.wait(10*time.Second), v1alpha1.ReasonHeartbeatLost)
+	o.Expect(o.statusWrites()).To(BeZero())
+
+	// The next report.
+	o.report(s, s.Generation)
+	o.expectReporting(o.reconcile())
+	o.Expect(o.statusWrites()).To(Equal(1))
+	before := o.get().ResourceVersion
+	o.report(s, s.Generation)
+	o.live(time.Minute)
+	o.expectReporting(o.reconcile())
+	o.Expect(o.statusWrites()).To(BeZero())
+	o.Expect(o.get().ResourceVersion).To(Equal(before), "neither writer answers the other")
+}
+
+func TestReleasedLease(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.reporting()
+	o.live(2 * time.Minute)
+
+	// A successor in time, as in a rollout.
+	o.hold("")
+	o.expectReporting(o.wait(9 * time.Second))
+	o.hold("successor")
+	o.expectReporting(o.wait(50 * time.Second))
+	o.Expect(o.statusWrites()).To(BeZero())
+
+	// None, as after a scale to zero.
+	o.hold("")
+	o.expectReporting(o.wait(9 * time.Second))
+	o.expectTakenOver(o.wait(2*time.Second), v1alpha1.ReasonReleased)
+	o.Expect(o.statusWrites()).To(Equal(1))
+}
+
+// A Lease that somebody deletes and the operator makes anew has had no holder. The runtime has reported nevertheless.
+func TestDeletedLease(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.reporting()
+	o.live(2 * time.Minute)
+	l, err := get[coordinationv1.Lease](o.fixture, v1alpha1.OperandName(gatewayName))
+	o.Expect(err).NotTo(HaveOccurred())
+	o.Expect(admin.Delete(o.ctx, l)).To(Succeed())
+	o.expectReporting(o.reconcile())
+	o.expectReporting(o.wait(9 * time.Second))
+	o.expectTakenOver(o.wait(2*time.Second), v1alpha1.ReasonReleased)
+}
+
+// A process that has lost the Lease should not write. If it does, it is not answered, or two writers would keep each other busy.
+func TestOneTakeoverForEachLoss(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	s := o.reporting()
+	o.expectTakenOver(o.wait(2*time.Minute), v1alpha1.ReasonHeartbeatLost)
+	o.statusWrites()
+	for i := range 5 {
+		o.report(s, s.Generation+int64(i))
+		o.wait(time.Minute)
+		s := o.reconcile()
+		o.Expect(s.Status.Phase).To(Equal(v1alpha1.PhaseReady))
+		o.Expect(s.Status.Conditions).To(haveCondition(v1alpha1.ConditionRuntimeReporting, metav1.ConditionFalse, v1alpha1.ReasonHeartbeatLost))
+	}
+	o.Expect(o.statusWrites()).To(Equal(1), "the give-back")
+
+	// The next loss is another one.
+	o.hold("pod")
+	o.expectReporting(o.reconcile())
+	o.expectTakenOver(o.wait(2*time.Minute), v1alpha1.ReasonHeartbeatLost)
+}
+
+func TestOperatorRestarts(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.reporting()
+	o.wait(55 * time.Second)
+
+	// It cannot know for how long the runtime has been silent.
+	o = o.restarted(o.requests.wrap)
+	o.expectReporting(o.reconcile())
+	o.expectReporting(o.wait(59 * time.Second))
+	o.Expect(o.statusWrites()).To(BeZero())
+	o.expectTakenOver(o.wait(2*time.Second), v1alpha1.ReasonHeartbeatLost)
+	o.Expect(o.statusWrites()).To(Equal(1))
+
+	// What it took over before stays taken over.
+	o = o.restarted(o.requests.wrap)
+	o.expectTakenOver(o.reconcile(), v1alpha1.ReasonHeartbeatLost)
+	o.wait(5 * time.Minute)
+	o.expectTakenOver(o.reconcile(), v1alpha1.ReasonHeartbeatLost)
+	o.hold("pod")
+	o = o.restarted(o.requests.wrap)
+	o.expectTakenOver(o.reconcile(), v1alpha1.ReasonHeartbeatLost)
+	o.Expect(o.statusWrites()).To(BeZero())
+}
+
+// Between the decision and its arrival at the API server the runtime comes back. The takeover is refused, and decided anew on what
+// is true then.
+func TestDelayedTakeoverLoses(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	s := o.reporting()
+	var refused int
+	meanwhile := sync.OnceFunc(func() {
+		l, err := get[coordinationv1.Lease](o.fixture, v1alpha1.OperandName(gatewayName))
+		o.Expect(err).NotTo(HaveOccurred())
+		l.Spec.RenewTime = &metav1.MicroTime{Time: l.Spec.RenewTime.Add(time.Hour)}
+		o.Expect(admin.Update(o.ctx, l)).To(Succeed())
+		o.report(s, s.Generation+1)
+	})
+	o = o.restarted(o.requests.wrap, func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			if !takesOver(o, req) {
+				return next.RoundTrip(req)
+			}
+			meanwhile()
+			answer, err := next.RoundTrip(req)
+			if err == nil && answer.StatusCode == http.StatusConflict {
+				refused++
+			}
+			return answer, err
+		})
+	})
+	o.reconcile()
+	o.expectReporting(o.wait(61 * time.Second))
+	o.Expect(refused).To(Equal(1))
+	o.Expect(o.statusWrites()).To(Equal(1), "nothing but the write that was refused")
+
+	// The watch of the test shows nothing: from the renewal, which the operator saw when it was refused, it counts again.
+	o.expectReporting(o.wait(58 * time.Second))
+	o.expectTakenOver(o.wait(2*time.Second), v1alpha1.ReasonHeartbeatLost)
+	o.Expect(refused).To(Equal(1))
+}
+
+// takesOver recognizes the write of a takeover.
+func takesOver(g Gomega, req *http.Request) bool {
+	if req.Method != http.MethodPatch || !strings.HasSuffix(req.URL.Path, "/status") {
+		return false
+	}
+	body, err := io.ReadAll(req.Body)
+	g.Expect(err).NotTo(HaveOccurred())
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	return bytes.Contains(body, []byte(v1alpha1.ReasonNoReport))
+}
+
+// While the Lease cannot be read, and for a full duration after, silence proves nothing.
+func TestUnreadableLeaseIsNotLost(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.reporting()
+	away := false
+	o = o.restarted(o.requests.wrap, func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			if away && strings.Contains(req.URL.Path, "/leases/") {
+				return nil, io.ErrUnexpectedEOF
+			}
+			return next.RoundTrip(req)
+		})
+	})
+	o.reconcile()
+	o.wait(29 * time.Second)
+	// The cache of the operator goes on showing what it had.
+	cached := &frozenLease{Client: o.reconciler.Client.Client}
+	lease, err := get[coordinationv1.Lease](o.fixture, v1alpha1.OperandName(gatewayName))
+	o.Expect(err).NotTo(HaveOccurred())
+	cached.lease = lease
+	o.reconciler.Client.Client = cached
+	away = true
+	o.expectReporting(o.wait(2 * time.Minute))
+	away = false
+	o.expectReporting(o.wait(50 * time.Second))
+	o.Expect(o.statusWrites()).To(BeZero())
+	o.expectTakenOver(o.wait(11*time.Second), v1alpha1.ReasonHeartbeatLost)
+}
+
+// frozenLease is a cache whose watch of Leases is broken: it shows what it had.
+type frozenLease struct {
+	client.Client
+	lease *coordinationv1.Lease
+}
+
+func (c *frozenLease) Get(ctx context.Context, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+	if l, ok := o.(*coordinationv1.Lease); ok {
+		c.lease.DeepCopyInto(l)
+		return nil
+	}
+	return c.Client.Get(ctx, key, o, opts...)
+}
+
+func TestForeignEditsAreHealedSeldom(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.reporting()
+	o.expectTakenOver(o.wait(2*time.Minute), v1alpha1.ReasonHeartbeatLost)
+	o.wait(time.Minute)
+	o.statusWrites()
+	for range 100 {
+		edited := o.get()
+		patch := client.RawPatch(types.MergePatchType, []byte(`{"status":{"phase":"Ready","message":"all is well","url":"http://evil.example.com"}}`))
+		o.Expect(admin.Status().Patch(o.ctx, edited, patch, client.FieldOwner("kubectl-edit"))).To(Succeed())
+		o.reconcile()
+		o.wait(100 * time.Millisecond)
+	}
+	o.Expect(o.statusWrites()).To(BeNumerically("~", 2, 1), "in ten seconds")
+	s := o.wait(5 * time.Second)
+	o.expectTakenOver(s, v1alpha1.ReasonHeartbeatLost)
+	o.Expect(s.Status.URL).To(Equal(s.URL()))
+}
+
+// Without a group nothing is started, and the phase says what is missing.
+func TestPendingNamesTheObstacle(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.Expect(admin.Delete(o.ctx, o.group("team"))).To(Succeed())
+	s := o.reconcile()
+	o.Expect(s.Status.Phase).To(Equal(v1alpha1.PhasePending))
+	o.Expect(s.Status.Message).To(ContainSubstring(`MCPGroup "team" does not exist`))
+	o.Expect(meta.IsStatusConditionTrue(s.Status.Conditions, v1alpha1.ConditionStalled)).To(BeTrue())
+}
