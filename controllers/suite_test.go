@@ -160,6 +160,17 @@ func newNamespace(t *testing.T) *fixture {
 // start runs an operator until the test ends, or stop is called.
 func (f *fixture) start() {
 	f.t.Helper()
+	f.startWith(func(mgr ctrl.Manager) error {
+		return controllers.Setup(f.ctx, mgr, controllers.Settings{
+			RuntimeImage: runtimeImage,
+			ProxyEnv:     []corev1.EnvVar{{Name: "NO_PROXY", Value: ".svc"}},
+		})
+	})
+}
+
+// startWith runs an operator of the controllers that setup adds.
+func (f *fixture) startWith(setup func(ctrl.Manager) error) {
+	f.t.Helper()
 	config := rest.CopyConfig(operatorConfig)
 	config.QPS, config.Burst = -1, 0
 	config.Wrap(f.requests.wrap)
@@ -170,10 +181,7 @@ func (f *fixture) start() {
 	options.Logger = logr.Discard()
 	f.manager, err = ctrl.NewManager(controllers.CacheConfig(config), options)
 	f.Expect(err).NotTo(HaveOccurred())
-	f.Expect(controllers.Setup(f.ctx, f.manager, controllers.Settings{
-		RuntimeImage: runtimeImage,
-		ProxyEnv:     []corev1.EnvVar{{Name: "NO_PROXY", Value: ".svc"}},
-	})).To(Succeed())
+	f.Expect(setup(f.manager)).To(Succeed())
 
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -305,14 +305,13 @@ func (r *VirtualMCPServerReconciler) observe(ctx context.Context, scope *virtual
 // that it was decided on. It returns when to come back, if it is too early to write.
 func (r *VirtualMCPServerReconciler) applyStatus(ctx context.Context, scope *virtualMCPServerScope) (time.Time, error) {
 	s, f, at := scope.server, &scope.facts, now(r.Now)
-	key := client.ObjectKeyFromObject(s)
 	owned, err := acv1alpha1.ExtractVirtualMCPServerStatus(s, v1alpha1.OperatorFieldManager)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("reading the managed fields of the status: %w", err)
 	}
 	have, want := sortStatus(owned.Status), sortStatus(newVirtualMCPServerStatus(s, *f, at))
 	if !equality.Semantic.DeepEqual(have, want) {
-		if notBefore := r.writes.notBefore(key, have, want, f.runtimeHolds); at.Before(notBefore) {
+		if notBefore := r.writes.notBefore(s, have, want, f.runtimeHolds); at.Before(notBefore) {
 			return notBefore, nil
 		}
 		err := r.Client.Status().Apply(ctx,
@@ -324,7 +323,7 @@ func (r *VirtualMCPServerReconciler) applyStatus(ctx context.Context, scope *vir
 		if err != nil {
 			return time.Time{}, fmt.Errorf("applying the status: %w", err)
 		}
-		r.writes.set(key, statusWrite{status: want, at: at})
+		r.writes.set(client.ObjectKeyFromObject(s), statusWrite{uid: s.UID, status: want, at: at})
 		logHandOver(ctx, f, want)
 	}
 	r.settle(scope, want)

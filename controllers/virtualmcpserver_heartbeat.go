@@ -33,6 +33,7 @@ const (
 	// last change, is read from the API server itself, first lookAfter its last change and then every lookInterval.
 	lookAfter    = 30 * time.Second
 	lookInterval = 10 * time.Second
+	lookTimeout  = 5 * time.Second
 	// maxLookGap is the longest time between two looks over which the operator may say that it could read all the while. A holder
 	// renews 20 s after the last time and then tries every second: an API server that was away from then until the Lease would have
 	// expired, at 60 s, was away at one of the looks.

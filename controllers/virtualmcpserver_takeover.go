@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -180,7 +181,10 @@ func (r *VirtualMCPServerReconciler) observeHeartbeat(ctx context.Context, scope
 		return time.Time{}
 	}
 	if next := f.heartbeat.nextLook(); !next.IsZero() && !at.Before(next) {
-		lease, err := find[coordinationv1.Lease](ctx, r.Client.Live, key)
+		reading, cancel := context.WithTimeout(ctx, lookTimeout)
+		lease, err := find[coordinationv1.Lease](reading, r.Client.Live, key)
+		cancel()
+		at = now(r.Now)
 		_, f.heartbeat = r.heartbeats.update(key, at, func(h heartbeat) heartbeat {
 			if err != nil || lease == nil {
 				return h.blind(at)
@@ -221,6 +225,7 @@ func logHandOver(ctx context.Context, f *virtualMCPServerFacts, want *acv1alpha1
 
 // statusWrite is the last status that this process applied to an object.
 type statusWrite struct {
+	uid    types.UID
 	status *acv1alpha1.VirtualMCPServerStatusApplyConfiguration
 	at     time.Time
 }
@@ -235,12 +240,12 @@ type statusWrites struct {
 // heal, and another who heals the other way is not to keep us busy. A cache that lags behind our last write looks the same, and is
 // worth waiting for, too. A runtime that takes back what is its own is no such case.
 func (w *statusWrites) notBefore(
-	key client.ObjectKey, have, want *acv1alpha1.VirtualMCPServerStatusApplyConfiguration, runtimeHolds bool,
+	s *v1alpha1.VirtualMCPServer, have, want *acv1alpha1.VirtualMCPServerStatusApplyConfiguration, runtimeHolds bool,
 ) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	last, ok := w.entries[key]
-	if !ok || equality.Semantic.DeepEqual(have, last.status) {
+	last, ok := w.entries[client.ObjectKeyFromObject(s)]
+	if !ok || last.uid != s.UID || equality.Semantic.DeepEqual(have, last.status) {
 		return time.Time{}
 	}
 	if givenBack := runtimeHolds && last.status.Phase != nil && want.Phase == nil; givenBack {

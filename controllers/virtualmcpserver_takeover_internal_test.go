@@ -153,17 +153,20 @@ func TestWhoSpeaks(t *testing.T) {
 func TestStatusWritesHealSeldom(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
-	key, at := client.ObjectKey{Name: "gateway"}, time.Now()
+	s, at := &v1alpha1.VirtualMCPServer{ObjectMeta: metav1.ObjectMeta{Name: "gateway", UID: "first"}}, time.Now()
+	key := client.ObjectKeyFromObject(s)
 	status := acv1alpha1.VirtualMCPServerStatus
 	held := status().WithURL("a").WithPhase(v1alpha1.PhaseUnknown)
 	w := &statusWrites{}
-	g.Expect(w.notBefore(key, status(), held, true)).To(BeZero(), "the first write of a process")
-	w.set(key, statusWrite{status: held, at: at})
-	g.Expect(w.notBefore(key, status().WithURL("a").WithPhase(v1alpha1.PhaseUnknown), status().WithURL("b"), false)).To(BeZero(), "new facts")
-	g.Expect(w.notBefore(key, status().WithURL("a"), held, false)).To(Equal(at.Add(healInterval)), "somebody took phase")
-	g.Expect(w.notBefore(key, status().WithURL("a"), status().WithURL("a"), true)).To(BeZero(), "the runtime took phase: give the rest back")
-	w.set(key, statusWrite{status: status().WithURL("a"), at: at})
-	g.Expect(w.notBefore(key, status(), status().WithURL("a"), true)).To(Equal(at.Add(healInterval)), "somebody took url")
+	g.Expect(w.notBefore(s, status(), held, true)).To(BeZero(), "the first write of a process")
+	w.set(key, statusWrite{uid: s.UID, status: held, at: at})
+	g.Expect(w.notBefore(s, status().WithURL("a").WithPhase(v1alpha1.PhaseUnknown), status().WithURL("b"), false)).To(BeZero(), "new facts")
+	g.Expect(w.notBefore(s, status().WithURL("a"), held, false)).To(Equal(at.Add(healInterval)), "somebody took phase")
+	g.Expect(w.notBefore(s, status().WithURL("a"), status().WithURL("a"), true)).To(BeZero(), "the runtime took phase: give the rest back")
+	w.set(key, statusWrite{uid: s.UID, status: status().WithURL("a"), at: at})
+	g.Expect(w.notBefore(s, status(), status().WithURL("a"), true)).To(Equal(at.Add(healInterval)), "somebody took url")
+	s.UID = "second"
+	g.Expect(w.notBefore(s, status(), status().WithURL("a"), false)).To(BeZero(), "another object of that name")
 }
 
 func waiting(reason, message string) corev1.ContainerState {

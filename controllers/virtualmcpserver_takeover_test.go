@@ -10,18 +10,22 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	. "github.com/onsi/gomega"
 
+	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/controllers"
 )
 
 func (o *operator) expectTakenOver(s *v1alpha1.VirtualMCPServer, reason string) {
@@ -125,6 +129,73 @@ func TestReleasedLease(t *testing.T) {
 	o.expectReporting(o.wait(9 * time.Second))
 	o.expectTakenOver(o.wait(2*time.Second), v1alpha1.ReasonReleased)
 	o.Expect(o.statusWrites()).To(Equal(1))
+}
+
+// The same with everything that is real but the clock: what the watch shows is what counts.
+func TestTakeoverThroughWatches(t *testing.T) {
+	t.Parallel()
+	f := newNamespace(t)
+	var ahead atomic.Int64
+	clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	f.startWith(func(mgr ctrl.Manager) error {
+		if err := controllers.SetupIndexes(f.ctx, mgr.GetFieldIndexer()); err != nil {
+			return err
+		}
+		c, err := controllers.NewClient(mgr, controllers.VirtualMCPServerController)
+		if err != nil {
+			return err
+		}
+		return (&controllers.VirtualMCPServerReconciler{Client: c, RuntimeImage: runtimeImage, Now: clock}).SetupWithManager(mgr)
+	})
+	f.create(f.group("team"))
+	o := &operator{fixture: f}
+	s := f.converge(gatewayName)
+	reporting := haveCondition(v1alpha1.ConditionRuntimeReporting, metav1.ConditionTrue, v1alpha1.ReasonReporting)
+	o.expectReporting(f.eventually(gatewayName, reporting))
+
+	renew := func() {
+		edit(f, v1alpha1.OperandName(gatewayName), func(l *coordinationv1.Lease) {
+			l.Spec.HolderIdentity, l.Spec.RenewTime = new("pod"), new(metav1.NewMicroTime(clock()))
+		})
+	}
+	// untilLook lets time pass, ten times as fast, until the operator has looked at the Lease, which it does when it is woken.
+	untilLook := func() {
+		looks := f.leaseLooks()
+		f.Eventually(func() int {
+			ahead.Add(int64(time.Second))
+			edit(f, v1alpha1.OperandName(gatewayName), func(d *appsv1.Deployment) {
+				metav1.SetMetaDataAnnotation(&d.ObjectMeta, "example.com/wake", time.Now().String())
+			})
+			return f.leaseLooks()
+		}).WithPolling(100 * time.Millisecond).Should(BeNumerically(">", looks))
+	}
+	renew()
+	renewed := clock()
+	untilLook()
+	f.Expect(clock()).To(BeTemporally(">", renewed.Add(30*time.Second)))
+	o.expectReporting(o.get())
+	for range 3 {
+		untilLook()
+	}
+	f.eventually(gatewayName, haveCondition(v1alpha1.ConditionRuntimeReporting, metav1.ConditionFalse, v1alpha1.ReasonHeartbeatLost))
+	o.expectTakenOver(o.get(), v1alpha1.ReasonHeartbeatLost)
+
+	renew()
+	f.report(s, s.Generation)
+	o.expectReporting(f.eventually(gatewayName, reporting))
+	before := o.get().ResourceVersion
+	f.Consistently(func() string { return o.get().ResourceVersion }).Should(Equal(before))
+}
+
+// leaseLooks counts how often the operator has read the Lease from the API server.
+func (f *fixture) leaseLooks() int {
+	n := 0
+	for _, r := range f.requests.of(controllers.VirtualMCPServerController) {
+		if !r.write() && strings.HasSuffix(r.path, "/leases/"+v1alpha1.OperandName(gatewayName)) {
+			n++
+		}
+	}
+	return n
 }
 
 // A Lease that somebody deletes and the operator makes anew has had no holder. The runtime has reported nevertheless.
@@ -246,7 +317,7 @@ func TestUnreadableLeaseIsNotLost(t *testing.T) {
 	o = o.restarted(o.requests.wrap, func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(req *http.Request) (*http.Response, error) {
 			if away && strings.Contains(req.URL.Path, "/leases/") {
-				return nil, io.ErrUnexpectedEOF
+				return &http.Response{StatusCode: http.StatusInternalServerError, Body: http.NoBody, Request: req}, nil
 			}
 			return next.RoundTrip(req)
 		})
