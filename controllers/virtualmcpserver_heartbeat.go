@@ -30,10 +30,12 @@ const (
 	// handOverTimeout is how long a Lease may stay released before its last holder counts as gone without a successor.
 	handOverTimeout = 10 * time.Second
 	// A watch that broke unnoticed looks like a runtime that stopped. So a Lease that is overdue, one renewal and a half after its
-	// last change, is read from the API server itself, first lookAfter its last change and then every lookInterval.
-	lookAfter    = 30 * time.Second
-	lookInterval = 10 * time.Second
-	lookTimeout  = 5 * time.Second
+	// last change, is read from the API server itself, first lookAfter its last change and then every lookInterval. One that is
+	// released is looked at in the middle and at the end of the time that a successor has.
+	lookAfter        = 30 * time.Second
+	lookAfterRelease = handOverTimeout / 2
+	lookInterval     = 10 * time.Second
+	lookTimeout      = 5 * time.Second
 	// maxLookGap is the longest time between two looks over which the operator may say that it could read all the while. A holder
 	// renews 20 s after the last time and then tries every second: an API server that was away from then until the Lease would have
 	// expired, at 60 s, was away at one of the looks.
@@ -129,7 +131,13 @@ func (h heartbeat) nextLook() time.Time {
 	case h.lost != "":
 		return h.looked // The takeover did not succeed yet: it is decided on what is true now.
 	}
-	next := later(h.changed.Add(lookAfter), h.looked.Add(lookInterval))
+	next := h.looked.Add(lookInterval)
+	if !h.looked.After(h.changed) { // no look yet
+		next = h.changed.Add(lookAfter)
+		if h.holder == "" {
+			next = h.changed.Add(lookAfterRelease)
+		}
+	}
 	if deadline := h.deadline(); deadline.Before(next) {
 		return deadline
 	}

@@ -68,6 +68,9 @@ func TestHeartbeat(t *testing.T) {
 		"released soon after the operator started": {
 			seen: with(renewals(0, 20), 25, leaseAt(25, "", 25)), lost: 60, reason: "Released",
 		},
+		"released, and no successor could take it": {
+			seen: with(renewals(0, 100), 110, leaseAt(110, "", 110)), away: span{111, 119}, lost: 175, reason: "Released",
+		},
 		"a change of the metadata is no sign of life": {
 			seen: with(renewals(0, 100), 130, leaseAt(130, "a", 101)), lost: 160, reason: "HeartbeatLost",
 		},
