@@ -42,7 +42,7 @@ func workloads() map[string]v1alpha1.MCPBackendSpec {
 				Env:             []v1alpha1.EnvVar{{Name: "LOG_LEVEL", Value: "debug"}, {Name: "EMPTY"}},
 				Port:            9090,
 				Path:            "/sse",
-				Resources: &v1alpha1.WorkloadResources{
+				Resources: &v1alpha1.ComputeResources{
 					Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")},
 					Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
 				},

@@ -127,6 +127,9 @@ func (b *MCPBackend) Validate() field.ErrorList {
 				"required with transport stdio: the bridge starts the server and cannot read the image's entry point"))
 		}
 	}
+	if b.Spec.Workload != nil {
+		errs = append(errs, b.Spec.Workload.Resources.validate(spec.Child("workload", "resources"))...)
+	}
 	if b.Spec.Remote != nil {
 		errs = append(errs, atMost(spec.Child("remote", "url"), b.Spec.Remote.URL, 2048)...)
 		if msg := remoteURLError(b.Spec.Remote.URL); msg != "" {

@@ -160,7 +160,7 @@ type Workload struct {
 
 	// resources are the compute resources of the container.
 	// +optional
-	Resources *WorkloadResources `json:"resources,omitempty"`
+	Resources *ComputeResources `json:"resources,omitempty"`
 
 	// serviceAccountName is the ServiceAccount that the pod runs under; it must carry the label vmcp.dev/workload: "true".
 	// Unset means that the pod gets no token for the Kubernetes API.
@@ -182,19 +182,6 @@ type Workload struct {
 	// +listMapKey=mountPath
 	// +kubebuilder:validation:MaxItems=16
 	VolumeMounts []VolumeMount `json:"volumeMounts,omitempty"`
-}
-
-// WorkloadResources are requests and limits of compute resources, by resource name.
-type WorkloadResources struct {
-	// requests are the resources that the scheduler sets aside.
-	// +optional
-	// +kubebuilder:validation:MaxProperties=16
-	Requests corev1.ResourceList `json:"requests,omitempty"`
-
-	// limits are the most that the container may use.
-	// +optional
-	// +kubebuilder:validation:MaxProperties=16
-	Limits corev1.ResourceList `json:"limits,omitempty"`
 }
 
 // ServiceBackend is an MCP server behind a Service in the same namespace.

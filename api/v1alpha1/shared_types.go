@@ -3,6 +3,8 @@
 
 package v1alpha1
 
+import corev1 "k8s.io/api/core/v1"
+
 // LocalReference names an object of a known kind in the same namespace.
 type LocalReference struct {
 	// name is the name of the object.
@@ -10,6 +12,19 @@ type LocalReference struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
+}
+
+// ComputeResources are requests and limits of compute resources, by resource name.
+type ComputeResources struct {
+	// requests are the resources that the scheduler sets aside.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	Requests corev1.ResourceList `json:"requests,omitempty"`
+
+	// limits are the most that the container may use.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	Limits corev1.ResourceList `json:"limits,omitempty"`
 }
 
 // Labels and annotations that the operator sets or honours.

@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -193,6 +194,58 @@ func TestVirtualMCPServerValidation(t *testing.T) {
 			want: "spec.aggregation.conflictResolution.strategy"},
 		"prefix without the backend": {change: func(s *v1alpha1.VirtualMCPServer) { s.Spec.Aggregation.ConflictResolution.PrefixFormat = "x_" },
 			want: "spec.aggregation.conflictResolution.prefixFormat"},
+		"operand": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			s.CommonMetadata = v1alpha1.CommonMetadata{
+				Labels:      map[string]v1alpha1.LabelValue{"team": "platform", "example.com/empty": ""},
+				Annotations: map[string]v1alpha1.AnnotationValue{"example.com/owner": "Ada <ada@example.com>"},
+			}
+			s.Resources = resources("100m", "1")
+			s.ImagePullSecrets = []v1alpha1.LocalReference{{Name: "a"}, {Name: "b"}}
+			s.Patches = []v1alpha1.Patch{{Target: v1alpha1.PatchTarget{Kind: "Deployment"}, Patch: "spec: {replicas: 2}"}}
+		})},
+		"longest patches": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			for range v1alpha1.MaxPatches {
+				s.Patches = append(s.Patches, v1alpha1.Patch{
+					Target: v1alpha1.PatchTarget{Kind: "Service"}, Patch: strings.Repeat("#", v1alpha1.MaxPatchLength),
+				})
+			}
+		})},
+		"too many patches": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			for range v1alpha1.MaxPatches + 1 {
+				s.Patches = append(s.Patches, v1alpha1.Patch{Target: v1alpha1.PatchTarget{Kind: "Service"}, Patch: "{}"})
+			}
+		}), want: "spec.patches"},
+		"patch too long":   {change: patched("Service", strings.Repeat("#", v1alpha1.MaxPatchLength+1)), want: "spec.patches[0].patch"},
+		"empty patch":      {change: patched("Service", ""), want: "spec.patches[0].patch"},
+		"patch of nothing": {change: patched("", "{}"), want: "spec.patches[0].target.kind"},
+		"patch of another": {change: patched("Secret", "{}"), want: "spec.patches[0].target.kind"},
+		"our label": {change: labelled("vmcp.dev/virtualmcpserver", "x"),
+			want: "labels of vmcp.dev are the operator's own"},
+		"label of our subdomain":  {change: labelled("a.vmcp.dev/x", "x"), want: "labels of vmcp.dev are the operator's own"},
+		"label of another domain": {change: labelled("notvmcp.dev/x", "x")},
+		"label of the operand":    {change: labelled("app.kubernetes.io/managed-by", "me"), want: "are set by the operator"},
+		"version label":           {change: labelled("app.kubernetes.io/version", "v1")},
+		"key of a label":          {change: labelled("a b", "x"), want: "the key of a label"},
+		"value of a label":        {change: labelled("a", "b c"), want: "spec.commonMetadata.labels.a"},
+		"too many labels": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			s.CommonMetadata.Labels = map[string]v1alpha1.LabelValue{}
+			for i := range 17 {
+				s.CommonMetadata.Labels[fmt.Sprintf("l%d", i)] = "x"
+			}
+		}), want: "spec.commonMetadata.labels"},
+		"our annotation": {change: annotated(v1alpha1.PausedAnnotation, "true"),
+			want: "annotations of vmcp.dev are the operator's own"},
+		"annotation of Kubernetes": {change: annotated("deployment.kubernetes.io/revision", "1"),
+			want: "annotations of deployment.kubernetes.io are written by Kubernetes itself"},
+		"key of an annotation": {change: annotated("/", "x"), want: "the key of an annotation"},
+		"annotation too long": {change: annotated("a", v1alpha1.AnnotationValue(strings.Repeat("x", 4097))),
+			want: "spec.commonMetadata.annotations.a"},
+		"pull secret of no name": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			s.ImagePullSecrets = []v1alpha1.LocalReference{{}}
+		}), want: "spec.imagePullSecrets[0].name"},
+		"pull secret twice": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			s.ImagePullSecrets = []v1alpha1.LocalReference{{Name: "a"}, {Name: "a"}}
+		}), want: "Duplicate value"},
 		"name too long": {change: func(s *v1alpha1.VirtualMCPServer) { s.Name = strings.Repeat("a", 53) },
 			want: "is a DNS label of at most 52 characters", schemaOnly: true},
 		"reserved name": {change: func(s *v1alpha1.VirtualMCPServer) { s.Name = "auth-token" },
@@ -209,6 +262,66 @@ func TestVirtualMCPServerValidation(t *testing.T) {
 			verify(t, s, c.want)
 			if !c.schemaOnly {
 				agree(g, s.Validate(), c.want)
+			}
+		})
+	}
+}
+
+func operand(change func(*v1alpha1.VirtualMCPServerSpec)) func(*v1alpha1.VirtualMCPServer) {
+	return func(s *v1alpha1.VirtualMCPServer) { change(&s.Spec) }
+}
+
+func patched(kind v1alpha1.PatchKind, text string) func(*v1alpha1.VirtualMCPServer) {
+	return operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+		s.Patches = []v1alpha1.Patch{{Target: v1alpha1.PatchTarget{Kind: kind}, Patch: text}}
+	})
+}
+
+func labelled(key string, value v1alpha1.LabelValue) func(*v1alpha1.VirtualMCPServer) {
+	return operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+		s.CommonMetadata.Labels = map[string]v1alpha1.LabelValue{key: value}
+	})
+}
+
+func annotated(key string, value v1alpha1.AnnotationValue) func(*v1alpha1.VirtualMCPServer) {
+	return operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+		s.CommonMetadata.Annotations = map[string]v1alpha1.AnnotationValue{key: value}
+	})
+}
+
+func resources(request, limit string) *v1alpha1.ComputeResources {
+	return &v1alpha1.ComputeResources{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(request)},
+		Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(limit)},
+	}
+}
+
+// What the schema cannot say about resources is found before anything changes.
+func TestResourcesAreValidated(t *testing.T) {
+	for title, c := range map[string]struct {
+		resources *v1alpha1.ComputeResources
+		want      string
+	}{
+		"none":          {nil, ""},
+		"equal":         {resources("1", "1000m"), ""},
+		"above limit":   {resources("2", "1"), "resources.requests[cpu]"},
+		"negative":      {resources("-1", "1"), "resources.requests[cpu]"},
+		"name of one":   {&v1alpha1.ComputeResources{Limits: corev1.ResourceList{"a b": resource.MustParse("1")}}, "resources.limits"},
+		"another limit": {&v1alpha1.ComputeResources{Limits: corev1.ResourceList{"memory": resource.MustParse("1")}}, ""},
+	} {
+		t.Run(title, func(t *testing.T) {
+			g := NewWithT(t)
+			s := &v1alpha1.VirtualMCPServer{
+				ObjectMeta: metav1.ObjectMeta{Name: "gateway"},
+				Spec:       v1alpha1.VirtualMCPServerSpec{GroupRef: v1alpha1.LocalReference{Name: "team"}, Resources: c.resources},
+			}
+			b := backend(workload(v1alpha1.Workload{Resources: c.resources}))
+			for _, errs := range []field.ErrorList{s.Validate(), b.Validate()} {
+				if c.want == "" {
+					g.Expect(errs).To(BeEmpty())
+				} else {
+					g.Expect(errs.ToAggregate()).To(MatchError(ContainSubstring(c.want)))
+				}
 			}
 		})
 	}

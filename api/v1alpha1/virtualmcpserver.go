@@ -66,7 +66,11 @@ func (s *VirtualMCPServerSpec) Validate(spec *field.Path) field.ErrorList {
 		errs = append(errs, field.NotSupported(spec.Child("outgoingAuth", "source"), source,
 			[]OutgoingAuthSource{OutgoingAuthSourceDiscovered}))
 	}
-	return append(errs, s.Aggregation.ConflictResolution.validate(spec.Child("aggregation", "conflictResolution"))...)
+	errs = append(errs, s.Aggregation.ConflictResolution.validate(spec.Child("aggregation", "conflictResolution"))...)
+	errs = append(errs, s.Resources.validate(spec.Child("resources"))...)
+	errs = append(errs, validatePullSecrets(s.ImagePullSecrets, spec.Child("imagePullSecrets"))...)
+	errs = append(errs, s.CommonMetadata.validate(spec.Child("commonMetadata"))...)
+	return append(errs, validatePatches(s.Patches, spec.Child("patches"))...)
 }
 
 func (c ConflictResolution) validate(path *field.Path) field.ErrorList {

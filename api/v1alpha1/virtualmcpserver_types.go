@@ -58,6 +58,71 @@ type Aggregation struct {
 	ConflictResolution ConflictResolution `json:"conflictResolution,omitzero"`
 }
 
+// PatchKind is a kind of object that the operator provisions for a VirtualMCPServer.
+//
+// +kubebuilder:validation:Enum=ServiceAccount;Role;RoleBinding;ConfigMap;Lease;Deployment;Service
+type PatchKind string
+
+// Bounds of spec.patches.
+const (
+	// MaxPatches is the most patches that a VirtualMCPServer has.
+	MaxPatches = 16
+	// MaxPatchLength is the most characters that a patch has.
+	MaxPatchLength = 16384
+)
+
+// PatchTarget names what a patch changes. There is one object of each kind.
+type PatchTarget struct {
+	// kind is the kind of the object.
+	// +required
+	Kind PatchKind `json:"kind"`
+}
+
+// Patch changes one of the objects that the operator provisions.
+type Patch struct {
+	// target names the object.
+	// +required
+	Target PatchTarget `json:"target"`
+
+	// patch is a strategic merge patch (an object) or a JSON patch of RFC 6902 (a list of operations), as YAML or JSON. An
+	// object may leave out apiVersion, kind and metadata.name. In lists it finds elements by their merge keys: containers by
+	// name, ports of the Service by port and protocol.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=16384
+	Patch string `json:"patch"`
+}
+
+// LabelValue is the value of a label: at most 63 characters of A-Z a-z 0-9 - _ . that begin and end with a letter or digit.
+//
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$`
+type LabelValue string
+
+// AnnotationValue is the value of an annotation.
+//
+// +kubebuilder:validation:MaxLength=4096
+type AnnotationValue string
+
+// CommonMetadata are labels and annotations for everything that the operator provisions.
+type CommonMetadata struct {
+	// labels are added to every object and to the pods, never to selectors. Unset means none.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && !format.qualifiedName().validate(k).hasValue())",message="the key of a label is a name of at most 63 characters of A-Z a-z 0-9 - _ . that begins and ends with a letter or digit, after an optional DNS prefix and a slash"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.matches('^([^/]*[.])?vmcp[.]dev/'))",message="labels of vmcp.dev are the operator's own"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k in ['app.kubernetes.io/name', 'app.kubernetes.io/instance', 'app.kubernetes.io/component', 'app.kubernetes.io/part-of', 'app.kubernetes.io/managed-by']))",message="the labels name, instance, component, part-of and managed-by of app.kubernetes.io are set by the operator, which finds its objects by them"
+	Labels map[string]LabelValue `json:"labels,omitempty"`
+
+	// annotations are added to every object and to the pods. Unset means none.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && !format.qualifiedName().validate(k).hasValue())",message="the key of an annotation is a name of at most 63 characters of A-Z a-z 0-9 - _ . that begins and ends with a letter or digit, after an optional DNS prefix and a slash"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.matches('^([^/]*[.])?vmcp[.]dev/'))",message="annotations of vmcp.dev are the operator's own"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('deployment.kubernetes.io/'))",message="annotations of deployment.kubernetes.io are written by Kubernetes itself"
+	Annotations map[string]AnnotationValue `json:"annotations,omitempty"`
+}
+
 // VirtualMCPServerSpec describes a gateway.
 type VirtualMCPServerSpec struct {
 	// groupRef names the MCPGroup whose backends the gateway serves.
@@ -71,6 +136,33 @@ type VirtualMCPServerSpec struct {
 	// aggregation says how what the backends offer becomes one catalog.
 	// +optional
 	Aggregation Aggregation `json:"aggregation,omitzero"`
+
+	// resources are the compute resources of the gateway's container. Unset means requests of 50m CPU and 64Mi memory, and no
+	// limits; once set, it says all there is.
+	// +optional
+	Resources *ComputeResources `json:"resources,omitempty"`
+
+	// imagePullSecrets name the Secrets with which the kubelet pulls the images of the gateway's pods. Unset means none but
+	// those of the node.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	ImagePullSecrets []LocalReference `json:"imagePullSecrets,omitempty"`
+
+	// commonMetadata are labels and annotations for everything that the operator provisions. Unset means none.
+	// +optional
+	CommonMetadata CommonMetadata `json:"commonMetadata,omitzero"`
+
+	// patches change what the operator provisions, in their order: for node selection, affinity, tolerations, sidecars, the
+	// type of the Service and the like. What the gateway needs to work and what keeps it apart from others cannot be changed:
+	// names, owners, selectors, rights, configuration, the runtime's image, arguments and environment, and the Secrets that
+	// pods reach; pods meet the "restricted" Pod Security Standard. With a patch that breaks a rule nothing is changed, and the
+	// condition OperandRendered says which one and why. Unset means none.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Patches []Patch `json:"patches,omitempty"`
 }
 
 // Phase sums up a VirtualMCPServer in one word.

@@ -25,6 +25,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.BackendsSummaryApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CatalogSummary"):
 		return &apiv1alpha1.CatalogSummaryApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CommonMetadata"):
+		return &apiv1alpha1.CommonMetadataApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ComputeResources"):
+		return &apiv1alpha1.ComputeResourcesApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ConfigMapVolume"):
 		return &apiv1alpha1.ConfigMapVolumeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ConflictResolution"):
@@ -55,6 +59,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.MCPGroupStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("OutgoingAuth"):
 		return &apiv1alpha1.OutgoingAuthApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Patch"):
+		return &apiv1alpha1.PatchApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PatchTarget"):
+		return &apiv1alpha1.PatchTargetApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PersistentVolumeClaimVolume"):
 		return &apiv1alpha1.PersistentVolumeClaimVolumeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RemoteBackend"):
@@ -77,8 +85,6 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.VolumeMountApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Workload"):
 		return &apiv1alpha1.WorkloadApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("WorkloadResources"):
-		return &apiv1alpha1.WorkloadResourcesApplyConfiguration{}
 
 	}
 	return nil

@@ -32,6 +32,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: conflictResolution
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConflictResolution
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.AnnotationValue
+  scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.BackendSource
   scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.BackendStatus
@@ -60,6 +62,28 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: tools
       type:
         scalar: numeric
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.CommonMetadata
+  map:
+    fields:
+    - name: annotations
+      type:
+        map:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.AnnotationValue
+    - name: labels
+      type:
+        map:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LabelValue
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ComputeResources
+  map:
+    fields:
+    - name: limits
+      type:
+        namedType: io.k8s.api.core.v1.ResourceList
+    - name: requests
+      type:
+        namedType: io.k8s.api.core.v1.ResourceList
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConfigMapVolume
   map:
     fields:
@@ -147,6 +171,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: secretRef
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretKeyReference
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LabelValue
+  scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LocalReference
   map:
     fields:
@@ -276,6 +302,23 @@ var schemaYAML = typed.YAMLObject(`types:
       default: discovered
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.OutgoingAuthSource
   scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Patch
+  map:
+    fields:
+    - name: patch
+      type:
+        scalar: string
+    - name: target
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.PatchTarget
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.PatchKind
+  scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.PatchTarget
+  map:
+    fields:
+    - name: kind
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.PatchKind
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.PersistentVolumeClaimVolume
   map:
     fields:
@@ -349,12 +392,32 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: aggregation
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Aggregation
+    - name: commonMetadata
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.CommonMetadata
     - name: groupRef
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LocalReference
+    - name: imagePullSecrets
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LocalReference
+          elementRelationship: associative
+          keys:
+          - name
     - name: outgoingAuth
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.OutgoingAuth
+    - name: patches
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Patch
+          elementRelationship: atomic
+    - name: resources
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ComputeResources
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.VirtualMCPServerStatus
   map:
     fields:
@@ -457,7 +520,7 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
     - name: resources
       type:
-        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.WorkloadResources
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ComputeResources
     - name: serviceAccountName
       type:
         scalar: string
@@ -477,15 +540,6 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - name
-- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.WorkloadResources
-  map:
-    fields:
-    - name: limits
-      type:
-        namedType: io.k8s.api.core.v1.ResourceList
-    - name: requests
-      type:
-        namedType: io.k8s.api.core.v1.ResourceList
 - name: io.k8s.api.core.v1.PullPolicy
   scalar: string
 - name: io.k8s.api.core.v1.ResourceList

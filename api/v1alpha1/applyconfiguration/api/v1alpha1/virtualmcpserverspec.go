@@ -16,6 +16,20 @@ type VirtualMCPServerSpecApplyConfiguration struct {
 	OutgoingAuth *OutgoingAuthApplyConfiguration `json:"outgoingAuth,omitempty"`
 	// aggregation says how what the backends offer becomes one catalog.
 	Aggregation *AggregationApplyConfiguration `json:"aggregation,omitempty"`
+	// resources are the compute resources of the gateway's container. Unset means requests of 50m CPU and 64Mi memory, and no
+	// limits; once set, it says all there is.
+	Resources *ComputeResourcesApplyConfiguration `json:"resources,omitempty"`
+	// imagePullSecrets name the Secrets with which the kubelet pulls the images of the gateway's pods. Unset means none but
+	// those of the node.
+	ImagePullSecrets []LocalReferenceApplyConfiguration `json:"imagePullSecrets,omitempty"`
+	// commonMetadata are labels and annotations for everything that the operator provisions. Unset means none.
+	CommonMetadata *CommonMetadataApplyConfiguration `json:"commonMetadata,omitempty"`
+	// patches change what the operator provisions, in their order: for node selection, affinity, tolerations, sidecars, the
+	// type of the Service and the like. What the gateway needs to work and what keeps it apart from others cannot be changed:
+	// names, owners, selectors, rights, configuration, the runtime's image, arguments and environment, and the Secrets that
+	// pods reach; pods meet the "restricted" Pod Security Standard. With a patch that breaks a rule nothing is changed, and the
+	// condition OperandRendered says which one and why. Unset means none.
+	Patches []PatchApplyConfiguration `json:"patches,omitempty"`
 }
 
 // VirtualMCPServerSpecApplyConfiguration constructs a declarative configuration of the VirtualMCPServerSpec type for use with
@@ -45,5 +59,47 @@ func (b *VirtualMCPServerSpecApplyConfiguration) WithOutgoingAuth(value *Outgoin
 // If called multiple times, the Aggregation field is set to the value of the last call.
 func (b *VirtualMCPServerSpecApplyConfiguration) WithAggregation(value *AggregationApplyConfiguration) *VirtualMCPServerSpecApplyConfiguration {
 	b.Aggregation = value
+	return b
+}
+
+// WithResources sets the Resources field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Resources field is set to the value of the last call.
+func (b *VirtualMCPServerSpecApplyConfiguration) WithResources(value *ComputeResourcesApplyConfiguration) *VirtualMCPServerSpecApplyConfiguration {
+	b.Resources = value
+	return b
+}
+
+// WithImagePullSecrets adds the given value to the ImagePullSecrets field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the ImagePullSecrets field.
+func (b *VirtualMCPServerSpecApplyConfiguration) WithImagePullSecrets(values ...*LocalReferenceApplyConfiguration) *VirtualMCPServerSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithImagePullSecrets")
+		}
+		b.ImagePullSecrets = append(b.ImagePullSecrets, *values[i])
+	}
+	return b
+}
+
+// WithCommonMetadata sets the CommonMetadata field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CommonMetadata field is set to the value of the last call.
+func (b *VirtualMCPServerSpecApplyConfiguration) WithCommonMetadata(value *CommonMetadataApplyConfiguration) *VirtualMCPServerSpecApplyConfiguration {
+	b.CommonMetadata = value
+	return b
+}
+
+// WithPatches adds the given value to the Patches field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Patches field.
+func (b *VirtualMCPServerSpecApplyConfiguration) WithPatches(values ...*PatchApplyConfiguration) *VirtualMCPServerSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithPatches")
+		}
+		b.Patches = append(b.Patches, *values[i])
+	}
 	return b
 }

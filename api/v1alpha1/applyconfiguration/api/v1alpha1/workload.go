@@ -31,7 +31,7 @@ type WorkloadApplyConfiguration struct {
 	// path is the HTTP path of the MCP endpoint. Unset means /mcp.
 	Path *string `json:"path,omitempty"`
 	// resources are the compute resources of the container.
-	Resources *WorkloadResourcesApplyConfiguration `json:"resources,omitempty"`
+	Resources *ComputeResourcesApplyConfiguration `json:"resources,omitempty"`
 	// serviceAccountName is the ServiceAccount that the pod runs under; it must carry the label vmcp.dev/workload: "true".
 	// Unset means that the pod gets no token for the Kubernetes API.
 	ServiceAccountName *string `json:"serviceAccountName,omitempty"`
@@ -115,7 +115,7 @@ func (b *WorkloadApplyConfiguration) WithPath(value string) *WorkloadApplyConfig
 // WithResources sets the Resources field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Resources field is set to the value of the last call.
-func (b *WorkloadApplyConfiguration) WithResources(value *WorkloadResourcesApplyConfiguration) *WorkloadApplyConfiguration {
+func (b *WorkloadApplyConfiguration) WithResources(value *ComputeResourcesApplyConfiguration) *WorkloadApplyConfiguration {
 	b.Resources = value
 	return b
 }

@@ -9,27 +9,27 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// WorkloadResourcesApplyConfiguration represents a declarative configuration of the WorkloadResources type for use
+// ComputeResourcesApplyConfiguration represents a declarative configuration of the ComputeResources type for use
 // with apply.
 //
-// WorkloadResources are requests and limits of compute resources, by resource name.
-type WorkloadResourcesApplyConfiguration struct {
+// ComputeResources are requests and limits of compute resources, by resource name.
+type ComputeResourcesApplyConfiguration struct {
 	// requests are the resources that the scheduler sets aside.
 	Requests *v1.ResourceList `json:"requests,omitempty"`
 	// limits are the most that the container may use.
 	Limits *v1.ResourceList `json:"limits,omitempty"`
 }
 
-// WorkloadResourcesApplyConfiguration constructs a declarative configuration of the WorkloadResources type for use with
+// ComputeResourcesApplyConfiguration constructs a declarative configuration of the ComputeResources type for use with
 // apply.
-func WorkloadResources() *WorkloadResourcesApplyConfiguration {
-	return &WorkloadResourcesApplyConfiguration{}
+func ComputeResources() *ComputeResourcesApplyConfiguration {
+	return &ComputeResourcesApplyConfiguration{}
 }
 
 // WithRequests sets the Requests field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Requests field is set to the value of the last call.
-func (b *WorkloadResourcesApplyConfiguration) WithRequests(value v1.ResourceList) *WorkloadResourcesApplyConfiguration {
+func (b *ComputeResourcesApplyConfiguration) WithRequests(value v1.ResourceList) *ComputeResourcesApplyConfiguration {
 	b.Requests = &value
 	return b
 }
@@ -37,7 +37,7 @@ func (b *WorkloadResourcesApplyConfiguration) WithRequests(value v1.ResourceList
 // WithLimits sets the Limits field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Limits field is set to the value of the last call.
-func (b *WorkloadResourcesApplyConfiguration) WithLimits(value v1.ResourceList) *WorkloadResourcesApplyConfiguration {
+func (b *ComputeResourcesApplyConfiguration) WithLimits(value v1.ResourceList) *ComputeResourcesApplyConfiguration {
 	b.Limits = &value
 	return b
 }
