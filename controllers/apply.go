@@ -123,7 +123,9 @@ func find[T any, O object[T]](ctx context.Context, c client.Reader, key client.O
 
 // applyAt sends a server-side apply that the API server refuses with 409 unless the object has the resourceVersion. want is
 // not modified.
-func applyAt[T any, A intent, O object[T]](ctx context.Context, c client.Client, want A, resourceVersion string) (O, error) {
+func applyAt[T any, A intent, O object[T]](
+	ctx context.Context, c client.Client, want A, resourceVersion string, opts ...client.PatchOption,
+) (O, error) {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(want)
 	if err != nil {
 		return nil, fmt.Errorf("encoding: %w", err)
@@ -140,8 +142,8 @@ func applyAt[T any, A intent, O object[T]](ctx context.Context, c client.Client,
 	o := O(new(T))
 	o.SetNamespace(ptr.Deref(want.GetNamespace(), ""))
 	o.SetName(ptr.Deref(want.GetName(), ""))
-	err = c.Patch(ctx, o, client.RawPatch(types.ApplyPatchType, data),
-		client.FieldOwner(v1alpha1.OperatorFieldManager), client.ForceOwnership)
+	opts = append(opts, client.FieldOwner(v1alpha1.OperatorFieldManager), client.ForceOwnership)
+	err = c.Patch(ctx, o, client.RawPatch(types.ApplyPatchType, data), opts...)
 	if err != nil {
 		return nil, err
 	}

@@ -98,6 +98,7 @@ func (r *VirtualMCPServerReconciler) Reconcile(ctx context.Context, req ctrl.Req
 		r.validate,
 		r.findGroup,
 		r.render,
+		r.tryPatched,
 		r.apply,
 	} {
 		goOn, err := phase(ctx, scope)
@@ -210,6 +211,10 @@ func (r *VirtualMCPServerReconciler) input(ctx context.Context, s *v1alpha1.Virt
 			Aggregation:  s.Spec.Aggregation,
 			AllowedHosts: operand.AllowedHosts(s.Name, s.Namespace),
 		},
+		Resources:        s.Spec.Resources,
+		ImagePullSecrets: s.Spec.ImagePullSecrets,
+		CommonMetadata:   s.Spec.CommonMetadata,
+		Patches:          s.Spec.Patches,
 	}
 	if err := mode.complete(ctx, s, &in); err != nil {
 		return operand.Input{}, err

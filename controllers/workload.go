@@ -16,6 +16,7 @@ import (
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/controllers/operand"
 )
 
 const (
@@ -172,7 +173,7 @@ func newWorkloadContainer(b *v1alpha1.MCPBackend) *corev1ac.ContainerApplyConfig
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(bridgeVolume).WithMountPath(bridgeDir).WithReadOnly(true))
 	}
 	if r := w.Resources; r != nil {
-		c.WithResources(corev1ac.ResourceRequirements().WithRequests(r.Requests).WithLimits(r.Limits))
+		c.WithResources(operand.ResourceRequirements(*r))
 	}
 	return c
 }

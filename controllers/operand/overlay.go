@@ -56,6 +56,14 @@ type Input struct {
 	DiscoversBackends bool
 	// Configuration is what the runtime is to serve.
 	Configuration configv1alpha1.RuntimeConfiguration
+	// Resources are those of the runtime's container; nil means the ones of the base.
+	Resources *v1alpha1.ComputeResources
+	// ImagePullSecrets name the Secrets with which images are pulled, possibly none.
+	ImagePullSecrets []v1alpha1.LocalReference
+	// CommonMetadata are labels and annotations for all objects and the pods. They have been validated.
+	CommonMetadata v1alpha1.CommonMetadata
+	// Patches are the user's last word, in the order in which they are applied. They have been validated, but for their text.
+	Patches []v1alpha1.Patch
 }
 
 // SelectorLabels are the labels by which the Service and the Deployment of a VirtualMCPServer find its pods.
@@ -81,24 +89,47 @@ func newOverlay(in Input) (*kustomize.Kustomization, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &kustomize.Kustomization{
-		TypeMeta:   kustomize.TypeMeta{APIVersion: kustomize.KustomizationVersion, Kind: kustomize.KustomizationKind},
-		Resources:  []string{path.Join("..", baseDir)},
-		Namespace:  in.Namespace,
-		NameSuffix: "-" + in.Name,
-		Labels: []kustomize.Label{
-			{Pairs: SelectorLabels(in.Name), IncludeSelectors: true},
-			{
-				Pairs: map[string]string{
-					v1alpha1.ManagedByLabel:        v1alpha1.ManagedByValue,
-					labelPartOf:                    product,
-					v1alpha1.VirtualMCPServerLabel: in.Name,
-				},
-				IncludeTemplates: true,
+	labels := []kustomize.Label{
+		{Pairs: SelectorLabels(in.Name), IncludeSelectors: true},
+		{
+			Pairs: map[string]string{
+				v1alpha1.ManagedByLabel:        v1alpha1.ManagedByValue,
+				labelPartOf:                    product,
+				v1alpha1.VirtualMCPServerLabel: in.Name,
 			},
+			IncludeTemplates: true,
 		},
-		Patches: patches,
+	}
+	if common := in.CommonMetadata.Labels; len(common) > 0 {
+		labels = append(labels, kustomize.Label{Pairs: plain(common), IncludeTemplates: true})
+	}
+	return &kustomize.Kustomization{
+		TypeMeta:          kustomize.TypeMeta{APIVersion: kustomize.KustomizationVersion, Kind: kustomize.KustomizationKind},
+		Resources:         []string{path.Join("..", baseDir)},
+		Namespace:         in.Namespace,
+		NameSuffix:        "-" + in.Name,
+		Labels:            labels,
+		CommonAnnotations: plain(in.CommonMetadata.Annotations),
+		Patches:           patches,
 	}, nil
+}
+
+// plain is m with values of type string.
+func plain[V ~string](m map[string]V) map[string]string {
+	if len(m) == 0 {
+		return nil
+	}
+	values := make(map[string]string, len(m))
+	for key, value := range m {
+		values[key] = string(value)
+	}
+	return values
+}
+
+// particularPatch is a patch of the one object of a kind: an apply configuration or a list of jsonPatch.
+type particularPatch struct {
+	kind  string
+	patch any
 }
 
 func newPatches(in Input) ([]kustomize.Patch, error) {
@@ -106,10 +137,7 @@ func newPatches(in Input) ([]kustomize.Patch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the runtime's configuration: %w", err)
 	}
-	particular := []struct {
-		kind  string
-		patch any
-	}{
+	particular := []particularPatch{
 		{"ConfigMap", corev1ac.ConfigMap(placeholder, "").
 			WithData(map[string]string{configv1alpha1.FileName: string(configuration)})},
 		{"Role", rbacv1ac.Role(placeholder, "").WithRules(rules(in)...)},
@@ -117,7 +145,11 @@ func newPatches(in Input) ([]kustomize.Patch, error) {
 			WithSpec(appsv1ac.DeploymentSpec().
 				WithTemplate(corev1ac.PodTemplateSpec().
 					WithSpec(corev1ac.PodSpec().
+						WithImagePullSecrets(pullSecrets(in)...).
 						WithContainers(container(in)))))},
+	}
+	if in.Resources != nil {
+		particular = append(particular, particularPatch{"Deployment", resourcesPatch(*in.Resources)})
 	}
 	patches := make([]kustomize.Patch, 0, len(particular)+1)
 	for _, p := range particular {
@@ -152,6 +184,36 @@ func container(in Input) *corev1ac.ContainerApplyConfiguration {
 		c.WithEnv(corev1ac.EnvVar().WithName(e.Name).WithValue(e.Value))
 	}
 	return c
+}
+
+func pullSecrets(in Input) []*corev1ac.LocalObjectReferenceApplyConfiguration {
+	secrets := make([]*corev1ac.LocalObjectReferenceApplyConfiguration, len(in.ImagePullSecrets))
+	for i, s := range in.ImagePullSecrets {
+		secrets[i] = corev1ac.LocalObjectReference().WithName(s.Name)
+	}
+	return secrets
+}
+
+// resourcesPatch replaces the resources of the base, whole: a merge could leave a request above the limit.
+func resourcesPatch(r v1alpha1.ComputeResources) []jsonPatch {
+	return []jsonPatch{{
+		Op:    "add",
+		Path:  "/spec/template/spec/containers/0/resources",
+		Value: ResourceRequirements(r),
+	}}
+}
+
+// ResourceRequirements are the compute resources of a container. An empty list is left out: as null it would differ from what
+// the API server keeps of it.
+func ResourceRequirements(r v1alpha1.ComputeResources) *corev1ac.ResourceRequirementsApplyConfiguration {
+	requirements := corev1ac.ResourceRequirements()
+	if len(r.Requests) > 0 {
+		requirements.WithRequests(r.Requests)
+	}
+	if len(r.Limits) > 0 {
+		requirements.WithLimits(r.Limits)
+	}
+	return requirements
 }
 
 // jsonPatch is one operation of RFC 6902.

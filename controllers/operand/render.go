@@ -19,8 +19,10 @@ import (
 	corev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	rbacv1 "k8s.io/client-go/applyconfigurations/rbac/v1"
 
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
 )
@@ -47,7 +49,7 @@ type Operand struct {
 }
 
 // Render builds the objects for in. It is a pure function: equal inputs give equal objects. It reads nothing but the embedded
-// base.
+// base. An error about one of the patches begins with its place in the spec, for example spec.patches[2].
 func Render(in Input) (*Operand, error) {
 	overlay, err := newOverlay(in)
 	if err != nil {
@@ -65,7 +67,11 @@ func Render(in Input) (*Operand, error) {
 	if err != nil {
 		return nil, fmt.Errorf("running kustomize: %w", err)
 	}
-	return decode(resources)
+	rendered, err := decode(resources)
+	if err != nil || len(in.Patches) == 0 {
+		return rendered, err
+	}
+	return applyPatches(rendered, resources, in.Patches)
 }
 
 // newFileSystem holds the embedded base and the overlay; krusty sees nothing else.
@@ -101,11 +107,7 @@ func decode(resources resmap.ResMap) (*Operand, error) {
 			return nil, fmt.Errorf("%s %s: not one object of a kind that a gateway consists of", kind, r.GetName())
 		}
 		delete(targets, kind)
-		data, err := r.AsYAML()
-		if err != nil {
-			return nil, fmt.Errorf("%s %s: encoding: %w", kind, r.GetName(), err)
-		}
-		if err := yaml.UnmarshalStrict(data, target); err != nil {
+		if err := decodeStrict(r, target); err != nil {
 			return nil, fmt.Errorf("%s %s: %w", kind, r.GetName(), err)
 		}
 	}
@@ -114,6 +116,16 @@ func decode(resources resmap.ResMap) (*Operand, error) {
 		errs = append(errs, fmt.Errorf("no %s was rendered", kind))
 	}
 	return o, errors.Join(errs...)
+}
+
+// decodeStrict decodes r into an apply configuration and refuses fields that it does not have.
+func decodeStrict(r *resource.Resource, target any) error {
+	data, err := r.MarshalJSON()
+	if err != nil {
+		return fmt.Errorf("encoding: %w", err)
+	}
+	strict, err := kjson.UnmarshalStrict(data, target)
+	return errors.Join(append(strict, err)...)
 }
 
 // byKind allocates every object of o and returns pointers to them by kind.

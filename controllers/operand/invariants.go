@@ -1,0 +1,461 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package operand
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+// runtimeProgram is the entry point of the runtime's image.
+const runtimeProgram = "/vmcp"
+
+// objects are what is provisioned, as the API server sees it. They are never modified, only replaced.
+type objects struct {
+	ServiceAccount *corev1.ServiceAccount
+	Role           *rbacv1.Role
+	RoleBinding    *rbacv1.RoleBinding
+	ConfigMap      *corev1.ConfigMap
+	Lease          *coordinationv1.Lease
+	Deployment     *appsv1.Deployment
+	Service        *corev1.Service
+}
+
+func newObjects(o *Operand) (*objects, error) {
+	is := &objects{}
+	for kind, intent := range map[string]any{
+		"ServiceAccount": o.ServiceAccount, "Role": o.Role, "RoleBinding": o.RoleBinding, "ConfigMap": o.ConfigMap,
+		"Lease": o.Lease, "Deployment": o.Deployment, "Service": o.Service,
+	} {
+		if err := is.set(kind, intent); err != nil {
+			return nil, err
+		}
+	}
+	return is, nil
+}
+
+// set replaces the object of a kind by what an apply configuration says.
+func (o *objects) set(kind string, intent any) error {
+	data, err := json.Marshal(intent)
+	if err != nil {
+		return fmt.Errorf("encoding the %s: %w", kind, err)
+	}
+	switch kind {
+	case "ServiceAccount":
+		o.ServiceAccount, err = typed[corev1.ServiceAccount](data)
+	case "Role":
+		o.Role, err = typed[rbacv1.Role](data)
+	case "RoleBinding":
+		o.RoleBinding, err = typed[rbacv1.RoleBinding](data)
+	case "ConfigMap":
+		o.ConfigMap, err = typed[corev1.ConfigMap](data)
+	case "Lease":
+		o.Lease, err = typed[coordinationv1.Lease](data)
+	case "Deployment":
+		o.Deployment, err = typed[appsv1.Deployment](data)
+	case "Service":
+		o.Service, err = typed[corev1.Service](data)
+	}
+	if err != nil {
+		return fmt.Errorf("the patched %s: %w", kind, err)
+	}
+	return nil
+}
+
+func typed[T any](data []byte) (*T, error) {
+	o := new(T)
+	return o, json.Unmarshal(data, o)
+}
+
+// metadata is what names an object, by kind; pods are the template of the Deployment's.
+func (o *objects) metadata() map[string]*metav1.ObjectMeta {
+	return map[string]*metav1.ObjectMeta{
+		"ServiceAccount": &o.ServiceAccount.ObjectMeta,
+		"Role":           &o.Role.ObjectMeta,
+		"RoleBinding":    &o.RoleBinding.ObjectMeta,
+		"ConfigMap":      &o.ConfigMap.ObjectMeta,
+		"Lease":          &o.Lease.ObjectMeta,
+		"Deployment":     &o.Deployment.ObjectMeta,
+		"Service":        &o.Service.ObjectMeta,
+		"pod template":   &o.Deployment.Spec.Template.ObjectMeta,
+	}
+}
+
+func (o *objects) types() map[string]metav1.TypeMeta {
+	return map[string]metav1.TypeMeta{
+		"ServiceAccount": o.ServiceAccount.TypeMeta,
+		"Role":           o.Role.TypeMeta,
+		"RoleBinding":    o.RoleBinding.TypeMeta,
+		"ConfigMap":      o.ConfigMap.TypeMeta,
+		"Lease":          o.Lease.TypeMeta,
+		"Deployment":     o.Deployment.TypeMeta,
+		"Service":        o.Service.TypeMeta,
+	}
+}
+
+func (o *objects) pod() *corev1.PodSpec { return &o.Deployment.Spec.Template.Spec }
+
+// runtimes are the containers of the runtime's name; there has to be one.
+func (o *objects) runtimes() []corev1.Container {
+	return slices.DeleteFunc(slices.Clone(o.pod().Containers), func(c corev1.Container) bool { return c.Name != placeholder })
+}
+
+// invariant compares what the operator rendered with what a user's patches made of it. It returns a sentence that says which rule
+// is broken, or "".
+type invariant func(was, is *objects) string
+
+// invariants are all rules for patches: what the gateway needs to work, what the operator finds its objects by, and what would
+// give a user of VirtualMCPServers a right that he does not have. The first ones make the later ones safe to ask.
+var invariants = []invariant{
+	sameTypes,
+	sameIdentity,
+	ownLabels,
+	ownAnnotations,
+	validMetadata,
+	sameServiceAccount,
+	sameRole,
+	sameRoleBinding,
+	sameConfigMap,
+	sameLease,
+	sameSelector,
+	oneRuntime,
+	sameProgram,
+	sameEnvironment,
+	samePorts,
+	samePodIdentity,
+	sameVolumes,
+	sameMounts,
+	noOtherSecrets,
+	linuxOnly,
+	restrictedPods,
+	sameServicePort,
+	clusterAddress,
+}
+
+func sameTypes(was, is *objects) string {
+	now := is.types()
+	for kind, t := range inOrder(was.types()) {
+		if now[kind] != t {
+			return fmt.Sprintf("the patch changes apiVersion or kind of the %s", kind)
+		}
+	}
+	return ""
+}
+
+func sameIdentity(was, is *objects) string {
+	now := is.metadata()
+	for kind, m := range inOrder(was.metadata()) {
+		if !equality.Semantic.DeepEqual(bare(m), bare(now[kind])) {
+			return fmt.Sprintf("the patch changes the metadata of the %s; only labels and annotations may be changed", kind)
+		}
+	}
+	return ""
+}
+
+// bare is metadata without labels and annotations.
+func bare(m *metav1.ObjectMeta) *metav1.ObjectMeta {
+	m = m.DeepCopy()
+	m.Labels, m.Annotations = nil, nil
+	return m
+}
+
+func ownLabels(was, is *objects) string {
+	now := is.metadata()
+	for kind, m := range inOrder(was.metadata()) {
+		if key := changedKey(m.Labels, now[kind].Labels, v1alpha1.OperatorLabel); key != "" {
+			return fmt.Sprintf("the patch changes the label %s of the %s; the operator finds its objects by it", key, kind)
+		}
+	}
+	return ""
+}
+
+func ownAnnotations(was, is *objects) string {
+	now := is.metadata()
+	for kind, m := range inOrder(was.metadata()) {
+		if key := changedKey(m.Annotations, now[kind].Annotations, v1alpha1.OperatorAnnotation); key != "" {
+			return fmt.Sprintf("the patch changes the annotation %s of the %s; it is written by the operator or by Kubernetes itself", key, kind)
+		}
+	}
+	return ""
+}
+
+// validMetadata finds what the API server would refuse only after other objects have changed already.
+func validMetadata(_, is *objects) string {
+	for kind, m := range inOrder(is.metadata()) {
+		path := field.NewPath("metadata")
+		errs := append(metav1validation.ValidateLabels(m.Labels, path.Child("labels")),
+			validation.ValidateAnnotations(m.Annotations, path.Child("annotations"))...)
+		if len(errs) > 0 {
+			return fmt.Sprintf("the patched %s: %v", kind, errs.ToAggregate())
+		}
+	}
+	return ""
+}
+
+// changedKey is the first key, of those that matter, whose value differs or that only one of the maps has.
+func changedKey(was, is map[string]string, matters func(string) bool) string {
+	keys := slices.Sorted(maps.Keys(was))
+	for _, key := range append(keys, slices.Sorted(maps.Keys(is))...) {
+		old, had := was[key]
+		value, has := is[key]
+		if matters(key) && (had != has || old != value) {
+			return key
+		}
+	}
+	return ""
+}
+
+func sameServiceAccount(was, is *objects) string {
+	a, b := was.ServiceAccount.DeepCopy(), is.ServiceAccount.DeepCopy()
+	a.ObjectMeta, b.ObjectMeta = metav1.ObjectMeta{}, metav1.ObjectMeta{}
+	return unless(equality.Semantic.DeepEqual(a, b), "the patch changes the ServiceAccount; only its labels and annotations may be changed")
+}
+
+func sameRole(was, is *objects) string {
+	return unless(equality.Semantic.DeepEqual(was.Role.Rules, is.Role.Rules), "the patch changes the rules of the Role")
+}
+
+func sameRoleBinding(was, is *objects) string {
+	return unless(was.RoleBinding.RoleRef == is.RoleBinding.RoleRef &&
+		equality.Semantic.DeepEqual(was.RoleBinding.Subjects, is.RoleBinding.Subjects),
+		"the patch changes whom the RoleBinding gives rights, or which")
+}
+
+func sameConfigMap(was, is *objects) string {
+	a, b := was.ConfigMap.DeepCopy(), is.ConfigMap.DeepCopy()
+	a.ObjectMeta, b.ObjectMeta = metav1.ObjectMeta{}, metav1.ObjectMeta{}
+	return unless(equality.Semantic.DeepEqual(a, b),
+		"the patch changes the ConfigMap, which is the runtime's configuration; change the spec of the VirtualMCPServer instead")
+}
+
+func sameLease(was, is *objects) string {
+	return unless(equality.Semantic.DeepEqual(was.Lease.Spec, is.Lease.Spec), "the patch changes the spec of the Lease, which is the runtime's")
+}
+
+func sameSelector(was, is *objects) string {
+	if !equality.Semantic.DeepEqual(was.Deployment.Spec.Selector, is.Deployment.Spec.Selector) {
+		return "the patch changes the selector of the Deployment"
+	}
+	return unless(equality.Semantic.DeepEqual(was.Service.Spec.Selector, is.Service.Spec.Selector), "the patch changes the selector of the Service")
+}
+
+func oneRuntime(_, is *objects) string {
+	return unless(len(is.runtimes()) == 1, "the patch removes or doubles the container vmcp, which is the gateway")
+}
+
+func sameProgram(was, is *objects) string {
+	a, b := was.runtimes()[0], is.runtimes()[0]
+	switch {
+	case a.Image != b.Image:
+		return "the patch changes the image of the container vmcp; the operator sets it for all gateways"
+	case !slices.Equal(a.Command, b.Command) || !slices.Equal(a.Args, b.Args) || a.WorkingDir != b.WorkingDir:
+		return "the patch changes command, args or workingDir of the container vmcp"
+	default:
+		return ""
+	}
+}
+
+func sameEnvironment(was, is *objects) string {
+	now := is.runtimes()[0].Env
+	for _, want := range was.runtimes()[0].Env {
+		have := slices.DeleteFunc(slices.Clone(now), func(e corev1.EnvVar) bool { return e.Name != want.Name })
+		if len(have) != 1 || !equality.Semantic.DeepEqual(have[0], want) {
+			return fmt.Sprintf("the patch changes the environment variable %s of the container vmcp; the operator sets it", want.Name)
+		}
+	}
+	return ""
+}
+
+func samePorts(was, is *objects) string {
+	return unless(equality.Semantic.DeepEqual(was.runtimes()[0].Ports, is.runtimes()[0].Ports), "the patch changes the ports of the container vmcp")
+}
+
+func samePodIdentity(was, is *objects) string {
+	a, b := was.pod(), is.pod()
+	return unless(a.ServiceAccountName == b.ServiceAccountName && a.DeprecatedServiceAccount == b.DeprecatedServiceAccount &&
+		equality.Semantic.DeepEqual(a.AutomountServiceAccountToken, b.AutomountServiceAccountToken),
+		"the patch changes the ServiceAccount of the pods or whether they get its token")
+}
+
+func sameVolumes(was, is *objects) string {
+	for _, want := range was.pod().Volumes {
+		have := slices.DeleteFunc(slices.Clone(is.pod().Volumes), func(v corev1.Volume) bool { return v.Name != want.Name })
+		if len(have) != 1 || !equality.Semantic.DeepEqual(have[0], want) {
+			return fmt.Sprintf("the patch changes the volume %s, which the operator sets", want.Name)
+		}
+	}
+	return ""
+}
+
+// sameMounts keeps what the operator mounts into the container of the runtime, and everything else away from there and from the
+// program: another file in its place would be another image.
+func sameMounts(was, is *objects) string {
+	wanted, added := was.runtimes()[0].VolumeMounts, slices.Clone(is.runtimes()[0].VolumeMounts)
+	guarded := []string{runtimeProgram}
+	for _, want := range wanted {
+		i := slices.IndexFunc(added, func(m corev1.VolumeMount) bool { return equality.Semantic.DeepEqual(m, want) })
+		if i < 0 {
+			return fmt.Sprintf("the patch changes what is mounted at %s of the container vmcp", want.MountPath)
+		}
+		added = slices.Delete(added, i, i+1)
+		guarded = append(guarded, want.MountPath)
+	}
+	for _, m := range added {
+		for _, g := range guarded {
+			if within(m.MountPath, g) || within(g, m.MountPath) {
+				return fmt.Sprintf("the patch mounts a volume at %s of the container vmcp, where it would hide %s", m.MountPath, g)
+			}
+		}
+	}
+	return ""
+}
+
+// within says whether a path is a folder or lies in it.
+func within(name, folder string) bool {
+	name, folder = path.Join("/", name), path.Join("/", folder)
+	return folder == "/" || name == folder || strings.HasPrefix(name, folder+"/")
+}
+
+// noOtherSecrets keeps away from pods every Secret that the operator did not put there: whoever may create a VirtualMCPServer could
+// read any Secret of the namespace otherwise. Volume types that are not looked at here are refused by restrictedPods.
+func noOtherSecrets(was, is *objects) string {
+	before, now := secrets(was.pod()), secrets(is.pod())
+	for _, use := range now {
+		if !slices.Contains(before, use) {
+			return fmt.Sprintf("the patch lets pods reach %s; patches cannot refer to Secrets", use)
+		}
+	}
+	for _, use := range before {
+		if !slices.Contains(now, use) {
+			return fmt.Sprintf("the patch takes %s away from the pods", use)
+		}
+	}
+	return ""
+}
+
+// secrets names the Secrets that a pod reaches, and how. Those that images are pulled with are read by the kubelet only.
+func secrets(pod *corev1.PodSpec) []string {
+	var found []string
+	for _, v := range pod.Volumes {
+		if v.Secret != nil {
+			found = append(found, fmt.Sprintf("Secret %q by volume %s", v.Secret.SecretName, v.Name))
+		}
+		if v.Projected != nil {
+			for _, s := range v.Projected.Sources {
+				if s.Secret != nil {
+					found = append(found, fmt.Sprintf("Secret %q by volume %s", s.Secret.Name, v.Name))
+				}
+			}
+		}
+		if v.CSI != nil && v.CSI.NodePublishSecretRef != nil {
+			found = append(found, fmt.Sprintf("Secret %q by volume %s", v.CSI.NodePublishSecretRef.Name, v.Name))
+		}
+	}
+	environment := func(container string, env []corev1.EnvVar, from []corev1.EnvFromSource) {
+		for _, e := range env {
+			if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
+				found = append(found, fmt.Sprintf("Secret %q by variable %s of container %s", e.ValueFrom.SecretKeyRef.Name, e.Name, container))
+			}
+		}
+		for _, f := range from {
+			if f.SecretRef != nil {
+				found = append(found, fmt.Sprintf("Secret %q by envFrom of container %s", f.SecretRef.Name, container))
+			}
+		}
+	}
+	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+		environment(c.Name, c.Env, c.EnvFrom)
+	}
+	for _, c := range pod.EphemeralContainers {
+		environment(c.Name, c.Env, c.EnvFrom)
+	}
+	return found
+}
+
+// linuxOnly also keeps restrictedPods honest: it asks less of pods for Windows.
+func linuxOnly(_, is *objects) string {
+	os := is.pod().OS
+	return unless(os == nil || os.Name == corev1.Linux, "the patch wants pods for another operating system than Linux")
+}
+
+// podSecurity evaluates the Pod Security Standards as the admission plugin of Kubernetes does.
+var podSecurity = sync.OnceValues(func() (policy.Evaluator, error) { return policy.NewEvaluator(policy.DefaultChecks(), nil) })
+
+func restrictedPods(_, is *objects) string {
+	evaluator, err := podSecurity()
+	if err != nil {
+		return err.Error()
+	}
+	template := &is.Deployment.Spec.Template
+	result := policy.AggregateCheckResults(evaluator.EvaluatePod(
+		api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &template.ObjectMeta, &template.Spec))
+	return unless(result.Allowed, "the patch violates the restricted Pod Security Standard: "+result.ForbiddenDetail())
+}
+
+// sameServicePort keeps the port of the gateway's URL; a node port is the user's to choose.
+func sameServicePort(was, is *objects) string {
+	for _, want := range was.Service.Spec.Ports {
+		have := slices.DeleteFunc(slices.Clone(is.Service.Spec.Ports), func(p corev1.ServicePort) bool {
+			return p.Port != want.Port || p.Protocol != "" && p.Protocol != want.Protocol
+		})
+		if len(have) == 1 {
+			have[0].NodePort, have[0].AppProtocol = want.NodePort, want.AppProtocol
+		}
+		if len(have) != 1 || !equality.Semantic.DeepEqual(have[0], want) {
+			return fmt.Sprintf("the patch changes or doubles port %d of the Service, which is that of the gateway's URL", want.Port)
+		}
+	}
+	return ""
+}
+
+// clusterAddress keeps the gateway's URL working; externalIPs would draw the traffic of others to the gateway.
+func clusterAddress(_, is *objects) string {
+	s := is.Service.Spec
+	switch {
+	case s.Type == corev1.ServiceTypeExternalName || s.ClusterIP == corev1.ClusterIPNone || slices.Contains(s.ClusterIPs, corev1.ClusterIPNone):
+		return "the patch takes the cluster address away from the Service, which is that of the gateway's URL"
+	case len(s.ExternalIPs) > 0:
+		return "the patch sets externalIPs of the Service, which could draw the traffic of others to the gateway"
+	default:
+		return ""
+	}
+}
+
+// unless returns a sentence if a rule does not hold.
+func unless(holds bool, sentence string) string {
+	if holds {
+		return ""
+	}
+	return sentence
+}
+
+// inOrder goes through a map in the order of its keys, so that the same mistake is always reported the same.
+func inOrder[V any](m map[string]V) func(func(string, V) bool) {
+	return func(yield func(string, V) bool) {
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			if !yield(key, m[key]) {
+				return
+			}
+		}
+	}
+}
