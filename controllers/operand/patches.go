@@ -72,8 +72,14 @@ func applyPatch(patched *Operand, is *objects, r *resource.Resource, p v1alpha1.
 	return is.set(kind, target.Interface())
 }
 
-// transform applies the text of a patch to r: a strategic merge patch or a JSON patch.
-func transform(r *resource.Resource, text string) error {
+// transform applies the text of a patch to r: a strategic merge patch or a JSON patch. Kustomize panics on some patches that make
+// no sense, annotations that are a list among them; that is no reason for the operator to.
+func transform(r *resource.Resource, text string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the patch does not fit the %s: %v", r.GetKind(), p)
+		}
+	}()
 	data, err := parse(text)
 	if err != nil {
 		return err
