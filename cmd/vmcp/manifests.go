@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 
@@ -56,6 +57,7 @@ func serveManifests(cmd *cobra.Command, f serveFlags, log *logging) error {
 	for i, b := range s.Backends {
 		targets[i] = discovery.TargetOf(b)
 	}
+	slices.SortFunc(targets, func(a, b backend.Target) int { return a.Compare(b.Key) })
 	listen := orDefault(f.listen, loopback, gatewayPort)
 	configuration := s.Configuration()
 	if configuration.AllowedHosts, err = hostsOf(listen); err != nil {
