@@ -4,8 +4,6 @@
 package controllers
 
 import (
-	"sync"
-
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -14,10 +12,7 @@ import (
 
 // operandCache keeps what was rendered for the present generation of each object, so that a reconciliation in steady state does
 // not render. The zero value is ready for use.
-type operandCache struct {
-	mu      sync.Mutex
-	entries map[client.ObjectKey]renderedOperand
-}
+type operandCache struct{ perObject[renderedOperand] }
 
 type renderedOperand struct {
 	uid        types.UID
@@ -30,26 +25,12 @@ type renderedOperand struct {
 // the work queue sees to that.
 func (c *operandCache) get(o client.Object, render func() (*operand.Operand, error)) (*operand.Operand, error) {
 	key := client.ObjectKeyFromObject(o)
-	c.mu.Lock()
-	entry, ok := c.entries[key]
-	c.mu.Unlock()
+	entry, ok := c.perObject.get(key)
 	if ok && entry.uid == o.GetUID() && entry.generation == o.GetGeneration() {
 		return entry.operand, entry.err
 	}
 	entry = renderedOperand{uid: o.GetUID(), generation: o.GetGeneration()}
 	entry.operand, entry.err = render()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.entries == nil {
-		c.entries = map[client.ObjectKey]renderedOperand{}
-	}
-	c.entries[key] = entry
+	c.set(key, entry)
 	return entry.operand, entry.err
-}
-
-// forget drops what was rendered for a deleted object.
-func (c *operandCache) forget(key client.ObjectKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.entries, key)
 }

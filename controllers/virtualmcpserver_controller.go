@@ -48,7 +48,7 @@ type VirtualMCPServerReconciler struct {
 
 	rendered   operandCache
 	heartbeats heartbeats
-	pods       podWatches
+	pods       perObject[podWatch]
 	writes     statusWrites
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -151,33 +150,6 @@ func (w podWatch) looked(problem *podProblem, now time.Time) podWatch {
 	return w
 }
 
-// podWatches keeps the podWatch of each Deployment that is looked after. The zero value is ready for use.
-type podWatches struct {
-	mu      sync.Mutex
-	entries map[client.ObjectKey]podWatch
-}
-
-func (p *podWatches) get(key client.ObjectKey) podWatch {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.entries[key]
-}
-
-func (p *podWatches) set(key client.ObjectKey, w podWatch) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.entries == nil {
-		p.entries = map[client.ObjectKey]podWatch{}
-	}
-	p.entries[key] = w
-}
-
-func (p *podWatches) forget(key client.ObjectKey) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.entries, key)
-}
-
 // observePods finds out whether the pods can run, as long as nobody has reported and the Deployment is unavailable. It returns when
 // to look again, zero for never.
 func (r *VirtualMCPServerReconciler) observePods(ctx context.Context, scope *virtualMCPServerScope) time.Time {
@@ -187,7 +159,8 @@ func (r *VirtualMCPServerReconciler) observePods(ctx context.Context, scope *vir
 		r.pods.forget(key)
 		return time.Time{}
 	}
-	at, w := now(r.Now), r.pods.get(key)
+	at := now(r.Now)
+	w, _ := r.pods.get(key)
 	if w.uid != d.UID || w.generation != d.Generation {
 		w = podWatch{uid: d.UID, generation: d.Generation, next: at.Add(firstPodLook), interval: firstPodLook}
 		if saidThatPodsCannotRun(scope.server) {

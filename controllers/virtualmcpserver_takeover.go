@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -231,10 +230,7 @@ type statusWrite struct {
 }
 
 // statusWrites keeps the statusWrite of each object. The zero value is ready for use.
-type statusWrites struct {
-	mu      sync.Mutex
-	entries map[client.ObjectKey]statusWrite
-}
+type statusWrites struct{ perObject[statusWrite] }
 
 // notBefore is when want may be written, given that we own have: at once, unless somebody else has changed our last write. Then we
 // heal, and another who heals the other way is not to keep us busy. A cache that lags behind our last write looks the same, and is
@@ -242,9 +238,7 @@ type statusWrites struct {
 func (w *statusWrites) notBefore(
 	s *v1alpha1.VirtualMCPServer, have, want *acv1alpha1.VirtualMCPServerStatusApplyConfiguration, runtimeHolds bool,
 ) time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	last, ok := w.entries[client.ObjectKeyFromObject(s)]
+	last, ok := w.get(client.ObjectKeyFromObject(s))
 	if !ok || last.uid != s.UID || equality.Semantic.DeepEqual(have, last.status) {
 		return time.Time{}
 	}
@@ -252,19 +246,4 @@ func (w *statusWrites) notBefore(
 		return time.Time{}
 	}
 	return last.at.Add(healInterval)
-}
-
-func (w *statusWrites) set(key client.ObjectKey, last statusWrite) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.entries == nil {
-		w.entries = map[client.ObjectKey]statusWrite{}
-	}
-	w.entries[key] = last
-}
-
-func (w *statusWrites) forget(key client.ObjectKey) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.entries, key)
 }

@@ -27,7 +27,7 @@ import (
 )
 
 // Path is where the endpoint is served.
-const Path = "/mcp"
+const Path = v1alpha1.EndpointPath
 
 // Caller brings a request to a backend and its raw result back. A JSON-RPC error of the backend comes as *backend.RPCError,
 // everything else is an error on the way.
