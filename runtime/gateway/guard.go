@@ -37,6 +37,12 @@ func (s *hostSet) allows(host string) bool {
 	return ok
 }
 
+// isAddress says whether host, with or without a port, is an IP address.
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(hostName(host))
+	return err == nil
+}
+
 // hostName is the name or address in host[:port], in the form that is compared: lower-case, without brackets and final dot.
 func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
@@ -49,11 +55,12 @@ func hostName(host string) string {
 }
 
 // refuseForeign keeps web pages from driving the gateway through a browser (MCP 2026-07-28, transports, security warning):
-// the request must be addressed to one of the gateway's names, or a page could rebind its own name to the gateway's address;
+// the request must be addressed to one of the gateway's names, or a page could rebind its own name to the gateway's address; an
+// address is nobody's name and cannot be rebound, so that the Service's and the pod's own addresses work without being listed;
 // and if it says which page it comes from, that page must be served from one of those names. It returns why the request is
 // refused, or "".
 func (s *hostSet) refuseForeign(r *http.Request) string {
-	if !s.allows(r.Host) {
+	if !s.allows(r.Host) && !isAddress(r.Host) {
 		return "the Host header names a host that is not the gateway's"
 	}
 	for _, origin := range r.Header.Values("Origin") {
