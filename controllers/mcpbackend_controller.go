@@ -50,8 +50,11 @@ func (r *MCPBackendReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	if err := r.Client.Get(ctx, req.NamespacedName, b); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if !b.DeletionTimestamp.IsZero() || paused(b) {
+	if !b.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil
+	}
+	if paused(b) {
+		return ctrl.Result{}, r.leaveAlone(ctx, b)
 	}
 	facts := mcpBackendFacts{invalid: b.Validate()}
 	if len(facts.invalid) == 0 {

@@ -237,14 +237,3 @@ func TestForeignObjectOfAWorkloadsNameIsLeftAlone(t *testing.T) {
 	f.Expect(d.ResourceVersion).To(Equal(foreign.ResourceVersion))
 	f.Expect(d.DeletionTimestamp).To(BeNil())
 }
-
-func TestPausedBackend(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	b := f.workloadBackend("kube")
-	b.Annotations = map[string]string{v1alpha1.PausedAnnotation: "true"}
-	f.create(f.group("team"), b)
-	f.expectNothingDeployed("kube")
-	edit(f, "kube", func(b *v1alpha1.MCPBackend) { b.Annotations = nil })
-	f.eventuallyBackend("kube", haveCondition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonProgressing))
-}

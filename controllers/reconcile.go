@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -82,17 +83,28 @@ func requeueBefore(result ctrl.Result, at time.Time, times ...time.Time) ctrl.Re
 // applyStatus applies want, a status, if it differs from have, what our field manager owns of the status that is there. The
 // request carries a resourceVersion: if the object has changed since, it is refused, and the change itself wakes the controller
 // to decide again.
-func applyStatus[S any](ctx context.Context, c client.Client, have, want *S, apply func() runtime.ApplyConfiguration) error {
+func applyStatus[S any](ctx context.Context, c Client, have, want *S, apply func() runtime.ApplyConfiguration) error {
 	if equality.Semantic.DeepEqual(have, want) {
 		return nil
 	}
-	err := c.Status().Apply(ctx, apply(), client.FieldOwner(v1alpha1.OperatorFieldManager), client.ForceOwnership)
-	switch {
-	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
-		return nil
-	case err != nil:
-		return fmt.Errorf("applying the status: %w", err)
-	default:
+	err := sendStatus(ctx, c, apply())
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil
 	}
+	return err
+}
+
+// sendStatus applies a status: all that our field manager owns of it from then on. The client writes the API server's answer, other
+// writers' fields included, into what it is given; that is a copy, so that the caller still has what it wanted.
+func sendStatus(ctx context.Context, c Client, apply runtime.ApplyConfiguration) error {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(apply)
+	if err != nil {
+		return fmt.Errorf("encoding the status: %w", err)
+	}
+	err = c.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(&unstructured.Unstructured{Object: content}),
+		client.FieldOwner(v1alpha1.OperatorFieldManager), client.ForceOwnership)
+	if err != nil {
+		return fmt.Errorf("applying the status: %w", err)
+	}
+	return nil
 }

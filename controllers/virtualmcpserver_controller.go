@@ -90,8 +90,11 @@ func (r *VirtualMCPServerReconciler) Reconcile(ctx context.Context, req ctrl.Req
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	// What belongs to a deleted object goes with it: the garbage collector follows the owner references.
-	if !server.DeletionTimestamp.IsZero() || paused(server) {
+	if !server.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil
+	}
+	if paused(server) {
+		return r.leaveAlone(ctx, server)
 	}
 	scope := &virtualMCPServerScope{server: server}
 	for _, phase := range []func(context.Context, *virtualMCPServerScope) (bool, error){
@@ -319,14 +322,10 @@ func (r *VirtualMCPServerReconciler) applyStatus(ctx context.Context, scope *vir
 		if notBefore := r.writes.notBefore(s, have, want, f.runtimeHolds); at.Before(notBefore) {
 			return notBefore, nil
 		}
-		err := r.Client.Status().Apply(ctx,
-			acv1alpha1.VirtualMCPServer(s.Name, s.Namespace).WithResourceVersion(s.ResourceVersion).WithStatus(want),
-			client.FieldOwner(v1alpha1.OperatorFieldManager), client.ForceOwnership)
-		if apierrors.IsNotFound(err) {
-			return time.Time{}, nil
-		}
+		err := sendStatus(ctx, r.Client,
+			acv1alpha1.VirtualMCPServer(s.Name, s.Namespace).WithResourceVersion(s.ResourceVersion).WithStatus(want))
 		if err != nil {
-			return time.Time{}, fmt.Errorf("applying the status: %w", err)
+			return time.Time{}, client.IgnoreNotFound(err)
 		}
 		r.writes.set(client.ObjectKeyFromObject(s), statusWrite{uid: s.UID, status: want, at: at})
 		logHandOver(ctx, f, want)

@@ -157,34 +157,6 @@ func TestDeletedGroupKeepsWhatRuns(t *testing.T) {
 	}
 }
 
-func TestPaused(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	f.create(f.group("team"))
-	f.converge("gateway")
-	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) {
-		s.Annotations = map[string]string{v1alpha1.PausedAnnotation: "true"}
-	})
-	// The annotation has reached the operator's cache before anything else happens.
-	f.Eventually(func(g Gomega) {
-		s := &v1alpha1.VirtualMCPServer{}
-		g.Expect(f.manager.GetCache().Get(f.ctx, f.requestFor("gateway").NamespacedName, s)).To(Succeed())
-		g.Expect(s.Annotations).To(HaveKey(v1alpha1.PausedAnnotation))
-	}).Should(Succeed())
-	edit(f, "vmcp-gateway", func(m *corev1.ConfigMap) { m.Data[configv1alpha1.FileName] = "edited" })
-	f.Consistently(func(g Gomega) {
-		m, err := get[corev1.ConfigMap](f, "vmcp-gateway")
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(m.Data).To(HaveKeyWithValue(configv1alpha1.FileName, "edited"))
-	}).Should(Succeed())
-	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) { delete(s.Annotations, v1alpha1.PausedAnnotation) })
-	f.Eventually(func(g Gomega) {
-		m, err := get[corev1.ConfigMap](f, "vmcp-gateway")
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(m.Data).NotTo(HaveKeyWithValue(configv1alpha1.FileName, "edited"))
-	}).Should(Succeed())
-}
-
 // In dynamic mode the controller makes no request and no cache read for backends, auth configs or Secrets, whatever happens to them.
 func TestVirtualMCPServerControllerNeverLooksAtBackends(t *testing.T) {
 	t.Parallel()

@@ -5,12 +5,9 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 	"maps"
-	"strconv"
 
 	libhandler "github.com/operator-framework/operator-lib/handler"
-	libpredicate "github.com/operator-framework/operator-lib/predicate"
 	"k8s.io/apimachinery/pkg/api/equality"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -24,20 +21,14 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
 
-// watchPrimary watches the kind that a controller reconciles, with operator-lib's metric of when its objects were created, and
-// leaves out paused objects.
+// watchPrimary watches the kind that a controller reconciles, with operator-lib's metric of when its objects were created. Of
+// paused objects it passes only what pausedUntold lets through.
 func watchPrimary(b *builder.Builder, o client.Object) (*builder.Builder, error) {
-	pause, err := libpredicate.NewPause[client.Object](v1alpha1.PausedAnnotation)
+	pause, err := pausePredicate()
 	if err != nil {
-		return nil, fmt.Errorf("building the predicate of %s: %w", v1alpha1.PausedAnnotation, err)
+		return nil, err
 	}
 	return b.Watches(o, &libhandler.InstrumentedEnqueueRequestForObject[client.Object]{}, builder.WithPredicates(pause)), nil
-}
-
-// paused is for events of other objects, which the predicate of watchPrimary does not see.
-func paused(o client.Object) bool {
-	value, err := strconv.ParseBool(o.GetAnnotations()[v1alpha1.PausedAnnotation])
-	return err == nil && value
 }
 
 // enqueueOwner wakes the controller for the object that controls the one of the event.

@@ -46,6 +46,11 @@ const ConditionReady = "Ready"
 // (the kstatus convention).
 const ConditionStalled = "Stalled"
 
+// ConditionPaused is abnormal-true: the operator leaves the object and what it provisioned for it alone, and the rest of its part
+// of the status is as it was when the pause began. It is absent otherwise. An MCPGroup has no conditions; its pause shows in the
+// annotation alone.
+const ConditionPaused = "Paused"
+
 // Reasons of conditions that several types share.
 const (
 	// ReasonApplied says that the objects are as rendered.
@@ -59,6 +64,9 @@ const (
 	// ReasonInvalidSpec says that the spec has a mistake that the schema does not catch; the message names the field.
 	ReasonInvalidSpec = "InvalidSpec"
 )
+
+// ReasonAnnotationSet is the reason of Paused: the object carries PausedAnnotation with the value "true".
+const ReasonAnnotationSet = "AnnotationSet"
 
 // Reasons of GroupRefValid.
 const (

@@ -29,7 +29,7 @@ type ComputeResources struct {
 
 // Labels and annotations that the operator sets or honours.
 const (
-	// PausedAnnotation, set to "true", makes the operator leave an object alone.
+	// PausedAnnotation, set to "true", makes the operator leave an object alone and say so in the condition Paused.
 	PausedAnnotation = "vmcp.dev/paused"
 	// VirtualMCPServerLabel names the VirtualMCPServer that an object was provisioned for.
 	VirtualMCPServerLabel = "vmcp.dev/virtualmcpserver"
