@@ -20,13 +20,16 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
 
-// Until the first report the operator looks at the pods of a Deployment that is unavailable, at intervals that double from
+// While the runtime does not report the operator looks at the pods of a Deployment that is unavailable, at intervals that double from
 // firstPodLook to maxPodLook. Pods are in no cache: there are too many of them, and they change too often.
 const (
 	firstPodLook = 5 * time.Second
 	maxPodLook   = time.Minute
 	// tooManyRestarts is how often a container may be started again before its pod counts as one that cannot run.
 	tooManyRestarts = 3
+	// restartsForgiven is how long a container has to run until its restarts no longer count. The kubelet forgets its back-off then,
+	// too. A process that is merely frozen, after a crash long ago, is not one that cannot run.
+	restartsForgiven = 10 * time.Minute
 	// maxQuote is the most bytes that are quoted of a message of the kubelet or of a container's last words.
 	maxQuote = 512
 )
@@ -63,7 +66,7 @@ var waitingProblems = map[string]string{
 }
 
 // podsProblem is why the pods cannot run, or nil if one of them may still come up, or there is none.
-func podsProblem(pods []corev1.Pod) *podProblem {
+func podsProblem(pods []corev1.Pod, now time.Time) *podProblem {
 	// The newest first: it is the one that a person is about to look at.
 	pods = slices.SortedFunc(slices.Values(pods), func(a, b corev1.Pod) int {
 		if c := b.CreationTimestamp.Compare(a.CreationTimestamp.Time); c != 0 {
@@ -76,7 +79,7 @@ func podsProblem(pods []corev1.Pod) *podProblem {
 		if !pods[i].DeletionTimestamp.IsZero() {
 			continue
 		}
-		problem := problemOf(&pods[i])
+		problem := problemOf(&pods[i], now)
 		if problem == nil {
 			return nil
 		}
@@ -87,11 +90,11 @@ func podsProblem(pods []corev1.Pod) *podProblem {
 	return first
 }
 
-func problemOf(pod *corev1.Pod) *podProblem {
+func problemOf(pod *corev1.Pod, now time.Time) *podProblem {
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for i := range list {
 			c := &list[i]
-			kind, why := containerProblem(c)
+			kind, why := containerProblem(c, now)
 			if kind == "" {
 				continue
 			}
@@ -104,11 +107,14 @@ func problemOf(pod *corev1.Pod) *podProblem {
 	return nil
 }
 
-func containerProblem(c *corev1.ContainerStatus) (kind, why string) {
+func containerProblem(c *corev1.ContainerStatus, now time.Time) (kind, why string) {
 	if w := c.State.Waiting; w != nil && waitingProblems[w.Reason] != "" {
 		return waitingProblems[w.Reason], quote(w.Reason, w.Message)
 	}
 	if c.RestartCount < tooManyRestarts || c.Ready {
+		return "", ""
+	}
+	if r := c.State.Running; r != nil && !r.StartedAt.IsZero() && now.Sub(r.StartedAt.Time) > restartsForgiven {
 		return "", ""
 	}
 	last := c.LastTerminationState.Terminated
@@ -150,12 +156,12 @@ func (w podWatch) looked(problem *podProblem, now time.Time) podWatch {
 	return w
 }
 
-// observePods finds out whether the pods can run, as long as nobody has reported and the Deployment is unavailable. It returns when
-// to look again, zero for never.
+// observePods finds out whether the pods can run, as long as nobody reports and the Deployment is unavailable. It returns when to look
+// again, zero for never.
 func (r *VirtualMCPServerReconciler) observePods(ctx context.Context, scope *virtualMCPServerScope) time.Time {
 	f, key := &scope.facts, client.ObjectKeyFromObject(scope.server)
 	d := f.deployment
-	if f.reported || d == nil || deploymentVerdict(d).status == metav1.ConditionTrue {
+	if f.silence(scope.server) == "" || d == nil || deploymentVerdict(d).status == metav1.ConditionTrue {
 		r.pods.forget(key)
 		return time.Time{}
 	}
@@ -163,14 +169,15 @@ func (r *VirtualMCPServerReconciler) observePods(ctx context.Context, scope *vir
 	w, _ := r.pods.get(key)
 	if w.uid != d.UID || w.generation != d.Generation {
 		w = podWatch{uid: d.UID, generation: d.Generation, next: at.Add(firstPodLook), interval: firstPodLook}
-		if saidThatPodsCannotRun(scope.server) {
-			w.next = at // An operator that has just started says so again, or not, but never both.
+		if f.reported || saidThatPodsCannotRun(scope.server) {
+			// A reporter counts as lost only after a minute. An operator that has just started says the same again, or not, but never both.
+			w.next = at
 		}
 	}
 	if !at.Before(w.next) {
 		problem := w.problem
 		if pods, err := r.listPods(ctx, d.Namespace, d.Spec.Selector); err == nil {
-			problem = podsProblem(pods)
+			problem = podsProblem(pods, at)
 		} else {
 			log.FromContext(ctx).Error(err, "Looking why the runtime does not report; what the last look showed is reported")
 		}

@@ -25,10 +25,7 @@ func TestUnavailablePodsOfALiveReporter(t *testing.T) {
 	o := newOperator(t)
 	o.reporting()
 	o.live(time.Minute)
-	d, err := get[appsv1.Deployment](o.fixture, v1alpha1.OperandName(gatewayName))
-	o.Expect(err).NotTo(HaveOccurred())
-	d.Status.ReadyReplicas, d.Status.AvailableReplicas = 0, 0
-	o.Expect(admin.Status().Update(o.ctx, d)).To(Succeed())
+	o.unavailable()
 	o.pod("vmcp-gateway-1", cannotPull)
 	o.Expect(o.reconcile().Status.Conditions).To(haveCondition(v1alpha1.ConditionDeploymentReady, metav1.ConditionFalse, v1alpha1.ReasonProgressing))
 	o.Expect(o.statusWrites()).To(Equal(1))
@@ -132,4 +129,57 @@ func TestPodsThatCannotRun(t *testing.T) {
 			o.expectReporting(o.reconcile())
 		})
 	}
+}
+
+// A reporter that is gone and whose pods cannot run is more than silent: somebody has to do something, and it is said what. It is
+// back with its next report, whatever the pods were called meanwhile.
+func TestLostReporterWhosePodsCannotRun(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.reporting()
+	o.live(time.Minute)
+	o.unavailable()
+	o.pod("vmcp-gateway-1", crashes)
+	o.reconcile()
+	o.statusWrites()
+
+	o.expectReporting(o.wait(59 * time.Second))
+	o.Expect(o.podLooks()).To(BeZero(), "while it counts as alive")
+	s := o.wait(2 * time.Second)
+	o.Expect(s.Status.Phase).To(Equal(v1alpha1.PhaseFailed))
+	o.Expect(s.Status.Message).To(ContainSubstring("unknown flag: --confg"))
+	o.Expect(s.Status.Conditions).To(And(
+		haveCondition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonPodsCannotRun),
+		haveCondition(v1alpha1.ConditionRuntimeReporting, metav1.ConditionFalse, v1alpha1.ReasonHeartbeatLost),
+		haveCondition(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonPodsCannotRun),
+	))
+	o.Expect(s.Status.Backends).To(Equal(&v1alpha1.BackendsSummary{Total: 1, Ready: 0}))
+	o.Expect(s.Status.DiscoveredBackends[0].Status).To(Equal(v1alpha1.BackendUnknown))
+	o.Expect(s.Status.DiscoveredBackends[0].Reason).To(Equal(v1alpha1.ReasonNoReport))
+	o.Expect(o.statusWrites()).To(Equal(1))
+
+	// It starts again and again: each time it takes the Lease, and each time the operator is told.
+	for range 5 {
+		o.hold("pod")
+		o.wait(2 * time.Minute)
+	}
+	o.restarted(o.requests.wrap).reconcile()
+	o.Expect(o.get().Status.Phase).To(Equal(v1alpha1.PhaseFailed))
+	o.Expect(o.statusWrites()).To(BeZero())
+
+	o.pod("vmcp-gateway-1", starts)
+	o.expectTakenOver(o.wait(time.Minute), v1alpha1.ReasonHeartbeatLost)
+	o.rollOut(v1alpha1.OperandName(gatewayName))
+	o.hold("pod")
+	o.report(s, s.Generation)
+	o.expectReporting(o.reconcile())
+}
+
+// unavailable does what the Deployment controller does when no pod is ready.
+func (o *operator) unavailable() {
+	o.t.Helper()
+	d, err := get[appsv1.Deployment](o.fixture, v1alpha1.OperandName(gatewayName))
+	o.Expect(err).NotTo(HaveOccurred())
+	d.Status.ReadyReplicas, d.Status.AvailableReplicas = 0, 0
+	o.Expect(admin.Status().Update(o.ctx, d)).To(Succeed())
 }

@@ -27,8 +27,8 @@ import (
 // long as nobody has reported, and from the moment at which the reporter counts as gone until it reports again:
 //
 //	            first report            reporter is gone
-//	operator ───────────────▶ runtime ───────────────────▶ operator (Unknown)
-//	(Pending, Failed)                 ◀───────────────────
+//	operator ───────────────▶ runtime ───────────────────▶ operator
+//	(Pending, Failed)                 ◀─────────────────── (Unknown, Failed)
 //	                                      next report
 //
 // The runtime takes the fields by force. The operator lets go of them only after managedFields show that the runtime has them: a
@@ -46,34 +46,52 @@ var stopped = map[string]string{
 // substitute is what the operator says while the runtime does not report.
 type substitute struct {
 	phase v1alpha1.Phase
-	// ready is the condition Ready. Its reason and message are also those of RuntimeReporting, its message that of the status.
+	// ready is the condition Ready. Its message is also that of the status.
 	ready verdict
+	// reporting is the condition RuntimeReporting. Its message is also that of the backends.
+	reporting verdict
 	// backends says that what the runtime said of backends is no longer known.
 	backends bool
 }
 
-// substitute decides whether the operator speaks in place of the runtime, and says what; nil: the runtime does, or no one.
-func (f *virtualMCPServerFacts) substitute(s *v1alpha1.VirtualMCPServer, obstacle string) *substitute {
+// silence is why the operator speaks in place of the runtime, as the reason of RuntimeReporting; "": the runtime does, or no one.
+func (f *virtualMCPServerFacts) silence(s *v1alpha1.VirtualMCPServer) string {
 	switch {
-	case !f.reported && f.podProblem != nil:
-		return &substitute{phase: v1alpha1.PhaseFailed, ready: isFalse(v1alpha1.ReasonPodsCannotRun, f.podProblem.message)}
 	case !f.reported:
-		return &substitute{phase: v1alpha1.PhasePending, ready: isUnknown(v1alpha1.ReasonNotYetReported, f.awaited(obstacle))}
+		return v1alpha1.ReasonNotYetReported
 	case f.heartbeat.lost != "" && (!f.runtimeHolds || !f.heartbeat.takenOver):
-		return unknown(f.heartbeat.lost)
+		return f.heartbeat.lost
 	case f.operatorHolds && !f.runtimeHolds:
 		// Whoever has the Lease now has not reported yet.
-		return unknown(reasonOf(s.Status.Conditions, v1alpha1.ConditionRuntimeReporting))
+		if reason := reasonOf(s.Status.Conditions, v1alpha1.ConditionRuntimeReporting); stopped[reason] != "" {
+			return reason
+		}
+		return v1alpha1.ReasonHeartbeatLost
 	default:
-		return nil
+		return ""
 	}
 }
 
-func unknown(reason string) *substitute {
-	if stopped[reason] == "" {
-		reason = v1alpha1.ReasonHeartbeatLost
+// substitute decides whether the operator speaks in place of the runtime, and says what; nil: the runtime does, or no one.
+func (f *virtualMCPServerFacts) substitute(s *v1alpha1.VirtualMCPServer, obstacle string) *substitute {
+	reason := f.silence(s)
+	cannotRun := func() verdict { return isFalse(v1alpha1.ReasonPodsCannotRun, f.podProblem.message) }
+	switch {
+	case reason == "":
+		return nil
+	case reason == v1alpha1.ReasonNotYetReported && f.podProblem != nil:
+		return &substitute{phase: v1alpha1.PhaseFailed, ready: cannotRun(), reporting: cannotRun()}
+	case reason == v1alpha1.ReasonNotYetReported:
+		awaited := isUnknown(reason, f.awaited(obstacle))
+		return &substitute{phase: v1alpha1.PhasePending, ready: awaited, reporting: awaited}
 	}
-	return &substitute{phase: v1alpha1.PhaseUnknown, ready: isUnknown(reason, stopped[reason]), backends: true}
+	t := &substitute{
+		phase: v1alpha1.PhaseUnknown, ready: isUnknown(reason, stopped[reason]), reporting: isFalse(reason, stopped[reason]), backends: true,
+	}
+	if f.podProblem != nil {
+		t.phase, t.ready = v1alpha1.PhaseFailed, cannotRun()
+	}
+	return t
 }
 
 func reasonOf(conditions []metav1.Condition, conditionType string) string {
@@ -104,10 +122,8 @@ func (f *virtualMCPServerFacts) reportingVerdict(sub *substitute) verdict {
 		return isFalse(f.heartbeat.lost, stopped[f.heartbeat.lost])
 	case sub == nil:
 		return isTrue(v1alpha1.ReasonReporting, "the runtime reports")
-	case sub.ready.reason == v1alpha1.ReasonNotYetReported:
-		return sub.ready
 	default:
-		return isFalse(sub.ready.reason, sub.ready.message)
+		return sub.reporting
 	}
 }
 
@@ -131,7 +147,7 @@ func (t *substitute) apply(s *v1alpha1.VirtualMCPServer, status *acv1alpha1.Virt
 			WithName(entry.Name).
 			WithStatus(v1alpha1.BackendUnknown).
 			WithReason(v1alpha1.ReasonNoReport).
-			WithMessage(t.ready.message).
+			WithMessage(t.reporting.message).
 			WithLastTransitionTime(since))
 	}
 }
@@ -203,7 +219,7 @@ func (r *VirtualMCPServerReconciler) observeHeartbeat(ctx context.Context, scope
 // settle notes that the status says what the facts ask for.
 func (r *VirtualMCPServerReconciler) settle(scope *virtualMCPServerScope, want *acv1alpha1.VirtualMCPServerStatusApplyConfiguration) {
 	f := &scope.facts
-	if f.lease == nil || f.heartbeat.lost == "" || ptr.Deref(want.Phase, "") != v1alpha1.PhaseUnknown {
+	if f.lease == nil || f.heartbeat.lost == "" || want.Phase == nil {
 		return
 	}
 	r.heartbeats.update(client.ObjectKeyFromObject(f.lease), now(r.Now), func(h heartbeat) heartbeat {

@@ -50,6 +50,7 @@ func TestWhoSpeaks(t *testing.T) {
 		ready     string
 		reporting string
 		stalled   bool
+		unknown   bool // of the backends nothing is known; in phase Unknown always
 	}{
 		"never reported": {
 			facts: virtualMCPServerFacts{}, phase: v1alpha1.PhasePending, ready: "Unknown/NotYetReported", reporting: "Unknown/NotYetReported",
@@ -70,6 +71,14 @@ func TestWhoSpeaks(t *testing.T) {
 		"reported and lost": {
 			facts: virtualMCPServerFacts{reported: true, runtimeHolds: true, heartbeat: lost}, phase: v1alpha1.PhaseUnknown,
 			ready: "Unknown/HeartbeatLost", reporting: "False/HeartbeatLost",
+		},
+		"reported and lost, pods cannot run": {
+			facts: virtualMCPServerFacts{reported: true, runtimeHolds: true, heartbeat: lost, podProblem: problem}, phase: v1alpha1.PhaseFailed,
+			ready: "False/PodsCannotRun", reporting: "False/HeartbeatLost", stalled: true, unknown: true,
+		},
+		"taken over, pods cannot run, and the operator started anew": {
+			facts: virtualMCPServerFacts{reported: true, operatorHolds: true, podProblem: problem}, before: v1alpha1.ReasonReleased,
+			phase: v1alpha1.PhaseFailed, ready: "False/PodsCannotRun", reporting: "False/Released", stalled: true, unknown: true,
 		},
 		"reported and released": {
 			facts: virtualMCPServerFacts{reported: true, runtimeHolds: true, heartbeat: heartbeat{lost: v1alpha1.ReasonReleased}}, phase: v1alpha1.PhaseUnknown,
@@ -127,7 +136,7 @@ func TestWhoSpeaks(t *testing.T) {
 			}
 			g.Expect(status.Catalog).To(BeNil())
 			g.Expect(status.Runtime).To(BeNil())
-			if c.phase != v1alpha1.PhaseUnknown {
+			if c.phase != v1alpha1.PhaseUnknown && !c.unknown {
 				g.Expect(status.DiscoveredBackends).To(BeEmpty())
 				g.Expect(status.Backends).To(BeNil())
 				return
@@ -185,6 +194,12 @@ func TestPodsProblem(t *testing.T) {
 		LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 2, Reason: "Error", Message: "bad flag\n"}},
 	}
 	restarted := corev1.ContainerStatus{Name: "vmcp", RestartCount: 7, Ready: true}
+	now := time.Now()
+	runningFor := func(d time.Duration) corev1.ContainerStatus {
+		return corev1.ContainerStatus{Name: "vmcp", RestartCount: 3, State: corev1.ContainerState{
+			Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(now.Add(-d))},
+		}}
+	}
 	crashedTwice := corev1.ContainerStatus{Name: "vmcp", RestartCount: 2, State: waiting("CrashLoopBackOff", "back-off 20s")}
 	leaving := pod("leaving", creating)
 	leaving.DeletionTimestamp = new(metav1.Now())
@@ -200,6 +215,8 @@ func TestPodsProblem(t *testing.T) {
 		"coming up":                    {[]corev1.Pod{pod("a", creating)}, ""},
 		"no status yet":                {[]corev1.Pod{pod("a")}, ""},
 		"restarted and well now":       {[]corev1.Pod{pod("a", restarted)}, ""},
+		"restarted long ago":           {[]corev1.Pod{pod("a", runningFor(11*time.Minute))}, ""},
+		"started for the third time":   {[]corev1.Pod{pod("a", runningFor(time.Second))}, "container keeps exiting: container vmcp of pod a: started again 3 times or more"},
 		"two restarts":                 {[]corev1.Pod{pod("a", crashedTwice)}, ""},
 		"one of two may come up":       {[]corev1.Pod{pod("a", pulling), pod("b", creating)}, ""},
 		"image":                        {[]corev1.Pod{pod("a", pulling)}, "image cannot be pulled: container vmcp of pod a: ErrImagePull: no such image"},
@@ -212,7 +229,7 @@ func TestPodsProblem(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := NewWithT(t)
-			problem := podsProblem(c.pods)
+			problem := podsProblem(c.pods, now)
 			if c.want == "" {
 				g.Expect(problem).To(BeNil())
 				return

@@ -136,8 +136,8 @@ const (
 	ReasonReporting = "Reporting"
 	// ReasonNotYetReported says that no report has been made yet, and that one may still come.
 	ReasonNotYetReported = "NotYetReported"
-	// ReasonPodsCannotRun says that no report has been made yet because the pods cannot run; the message quotes why. It is a reason
-	// of Stalled, too.
+	// ReasonPodsCannotRun says that there is no report because the pods cannot run; the message quotes why. It is a reason of
+	// Stalled, too.
 	ReasonPodsCannotRun = "PodsCannotRun"
 	// ReasonHeartbeatLost says that the runtime stopped renewing its Lease.
 	ReasonHeartbeatLost = "HeartbeatLost"
