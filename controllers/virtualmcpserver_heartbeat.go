@@ -52,6 +52,8 @@ type heartbeat struct {
 
 	// changed is when this process saw holder or renewed change.
 	changed time.Time
+	// witnessed says that this process saw the holder release the Lease: it was there before and is not any more.
+	witnessed bool
 	// looked is when the Lease was last known to be as it is here, or a look at it failed.
 	looked time.Time
 	// since is when the operator started, or was able to read again: before, silence proves nothing.
@@ -79,6 +81,7 @@ func (h heartbeat) see(lease *coordinationv1.Lease, now time.Time) heartbeat {
 		h.version = lease.ResourceVersion
 		return h
 	}
+	seen.witnessed = same && h.holder != "" && seen.holder == ""
 	return seen
 }
 
@@ -115,8 +118,11 @@ func (h heartbeat) blind(now time.Time) heartbeat {
 	return h
 }
 
-// deadline is when the reporter counts as gone if nothing changes.
+// deadline is when the reporter counts as gone if nothing changes. A release that was seen, and nothing missed since, needs no grace.
 func (h heartbeat) deadline() time.Time {
+	if h.witnessed && !h.since.After(h.changed) {
+		return h.changed.Add(handOverTimeout)
+	}
 	if h.holder == "" {
 		return later(h.changed.Add(handOverTimeout), h.since.Add(heartbeatTimeout))
 	}

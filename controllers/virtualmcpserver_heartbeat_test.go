@@ -66,7 +66,7 @@ func TestHeartbeat(t *testing.T) {
 			seen: with(with(renewals(0, 100), 110, leaseAt(110, "", 110)), 119, leaseAt(119, "b", 119)), lost: 179, reason: "HeartbeatLost",
 		},
 		"released soon after the operator started": {
-			seen: with(renewals(0, 20), 25, leaseAt(25, "", 25)), lost: 60, reason: "Released",
+			seen: with(renewals(0, 20), 25, leaseAt(25, "", 25)), lost: 35, reason: "Released",
 		},
 		"released, and no successor could take it": {
 			seen: with(renewals(0, 100), 110, leaseAt(110, "", 110)), away: span{111, 119}, lost: 175, reason: "Released",
