@@ -41,6 +41,9 @@ func (c *control) Call(ctx context.Context, key backend.Key, method string, para
 		m.monitor.CallSucceeded()
 	case ctx.Err() != nil: // the caller gave up, which says nothing about the backend
 		record(telemetry.OutcomeCancelled)
+	case c.options.Pauses.Resumed().After(began): // it failed for our sake, perhaps
+		record(telemetry.OutcomeFault)
+		m.monitor.Check()
 	case unreachable(key, err):
 		record(telemetry.OutcomeFault)
 		m.monitor.CallFailed(m.Classify(err))

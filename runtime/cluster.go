@@ -12,11 +12,12 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/config"
 	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
+	"github.com/vmcp-dev/vmcp-operator/runtime/pause"
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
 	"github.com/vmcp-dev/vmcp-operator/runtime/telemetry"
 )
 
-// ClusterOptions identifies a runtime in a cluster. All fields are required.
+// ClusterOptions identifies a runtime in a cluster. All fields without a remark are required.
 type ClusterOptions struct {
 	// API says how to reach the API server.
 	API *rest.Config
@@ -30,6 +31,8 @@ type ClusterOptions struct {
 	Version string
 	// Listen and AdminListen are as in Options.
 	Listen, AdminListen string
+	// Lease is the policy by which the Lease is held. Zero means status.DefaultLeasePolicy.
+	Lease status.LeasePolicy
 	// Logger is where the runtime logs.
 	Logger *slog.Logger
 }
@@ -45,7 +48,11 @@ func Cluster(o ClusterOptions) (Options, error) {
 	if err != nil {
 		return Options{}, err
 	}
-	metrics := telemetry.NewMetrics(o.Version)
+	metrics, pauses := telemetry.NewMetrics(o.Version), &pause.Detector{}
+	reporter := status.NewKubeReporter(status.KubeReporterOptions{
+		Clients: clients, Name: o.Name, Identity: status.Identity{Reporter: o.PodName, Version: o.Version}, Lease: o.Lease, Pauses: pauses,
+		Wrote: metrics.StatusWrite, Logger: o.Logger,
+	})
 	return Options{
 		Name:        o.Name,
 		Version:     o.Version,
@@ -55,9 +62,10 @@ func Cluster(o ClusterOptions) (Options, error) {
 		Discover: func(group string) discovery.Discoverer {
 			return discovery.Kubernetes(clients.MCPBackends, group, o.Logger)
 		},
-		Reporter: status.NewKubeReporter(clients, o.Name,
-			status.Identity{Reporter: o.PodName, Version: o.Version}, o.Logger, metrics.StatusWrite),
-		Metrics: metrics,
-		Logger:  o.Logger,
+		Reporter: reporter,
+		Replica:  reporter,
+		Pauses:   pauses,
+		Metrics:  metrics,
+		Logger:   o.Logger,
 	}, nil
 }

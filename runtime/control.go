@@ -41,6 +41,9 @@ type control struct {
 	stopDiscovery   context.CancelFunc
 	epoch           int // counts discoveries, so that a list of the one before is not taken for one of the present
 
+	round   round
+	standby bool // another replica reports
+
 	listed         bool // the first list of backends came
 	discoveryError string
 
@@ -74,6 +77,7 @@ func newControl(o Options) *control {
 		catalog:     &catalog.Snapshot{},
 	}
 	c.routes.Store(&routes{})
+	o.Pauses.OnResume(func() { signal(c.changed) })
 	return c
 }
 
@@ -108,6 +112,8 @@ func (c *control) loop(ctx context.Context) {
 		case d := <-c.discoveries:
 			c.discovered(ctx, d)
 		case <-c.changed:
+		case <-c.news():
+			c.heed()
 		case <-deadline.C:
 		}
 		deadline.Reset(c.advance(ctx))
@@ -217,12 +223,14 @@ func (c *control) start(ctx context.Context, t backend.Target) *member {
 	m.calls = semaphore.NewWeighted(maxCalls)
 	m.client = backend.NewClient(t, backend.Options{Name: c.options.Name, Version: c.options.Version, Logger: c.options.Logger})
 	m.monitor = health.NewMonitor(c.options.Health, m, health.Observer{
-		Verdict: func(health.Verdict) { signal(c.changed) },
-		Loaded:  func() { signal(c.changed) },
+		Verdict:   func(health.Verdict) { signal(c.changed) },
+		Loaded:    func() { signal(c.changed) },
+		Confirmed: func() { signal(c.changed) },
 		Probed: func(took time.Duration, err error) {
 			c.options.Metrics.Probe(t.Kind, t.Name, took, err)
 		},
-	})
+	}, c.options.Pauses.Resumed)
+	m.monitor.Standby(c.standby)
 	m.client.OnListChanged(m.monitor.Reload)
 	ctx, m.cancel = context.WithCancel(ctx)
 	m.ended = make(chan struct{})
@@ -258,6 +266,7 @@ func (c *control) retireAll(ctx context.Context) {
 
 // advance brings what is served and reported up to date and says when it is to be done again although nothing happened.
 func (c *control) advance(ctx context.Context) time.Duration {
+	c.attend()
 	again := c.admit(ctx)
 	if len(c.incoming) == 0 {
 		for key := range c.leaving {
@@ -269,8 +278,12 @@ func (c *control) advance(ctx context.Context) time.Duration {
 	}
 	views := c.views()
 	c.publish(views)
+	again = min(again, c.conclude(views, time.Now()))
 	if c.listed && len(c.incoming) == 0 && !c.ready.Swap(true) {
 		c.options.Logger.Info("Ready: the first catalog is complete", "backends", len(views), "tools", len(c.catalog.Tools))
+	}
+	if !c.round.complete {
+		return again
 	}
 	if c.ready.Load() || c.discoveryError != "" && !c.listed {
 		c.options.Reporter.Report(c.report(views))

@@ -44,6 +44,7 @@ type member struct {
 type view struct {
 	*member
 	verdict   health.Verdict
+	probed    time.Time // when a probe last confirmed it
 	inventory *backend.Inventory
 }
 
@@ -55,7 +56,8 @@ func (m *member) view() view {
 		}
 		return v
 	}
-	// In this order: a verdict that serves was reached after an inventory was there.
+	// In this order: a verdict is at least as new as its confirmation, and one that serves was reached after an inventory was there.
+	v.probed = m.monitor.Probed()
 	v.verdict = m.monitor.Verdict()
 	v.inventory = m.inventory.Load()
 	return v
@@ -64,9 +66,9 @@ func (m *member) view() view {
 // served says that the member is in the catalog and is called.
 func (v view) served() bool { return v.verdict.Status.Served() && v.inventory != nil }
 
-// settled says that there is a verdict, or that it was waited for long enough.
-func (v view) settled(now time.Time) bool {
-	return v.verdict.Status != v1alpha1.BackendUnknown || now.Sub(v.created) >= settleDeadline
+// settled says that there is a verdict, or that it was waited for long enough. Waiting begins anew after a pause of the process.
+func (v view) settled(now, resumed time.Time) bool {
+	return v.verdict.Status != v1alpha1.BackendUnknown || now.Sub(latest(v.created, resumed)) >= settleDeadline
 }
 
 // Probe implements health.Backend.

@@ -16,10 +16,10 @@ import (
 
 // admit makes members of the incoming that have settled, and says when the next one does at the latest.
 func (c *control) admit(ctx context.Context) time.Duration {
-	now, again := time.Now(), time.Hour
+	now, resumed, again := time.Now(), c.options.Pauses.Resumed(), time.Hour
 	for key, m := range c.incoming {
-		if v := m.view(); !v.settled(now) {
-			again = min(again, settleDeadline-now.Sub(m.created))
+		if v := m.view(); !v.settled(now, resumed) {
+			again = min(again, settleDeadline-now.Sub(latest(m.created, resumed)))
 			continue
 		}
 		delete(c.incoming, key)
@@ -69,6 +69,7 @@ func (c *control) publish(views []view) {
 // report says what is served.
 func (c *control) report(views []view) status.Report {
 	r := status.Report{
+		AsOf:           c.round.since,
 		Generation:     c.serving.Generation,
 		Group:          c.serving.Group,
 		Discovered:     c.listed,

@@ -23,6 +23,7 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
 	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
 	"github.com/vmcp-dev/vmcp-operator/runtime/health"
+	"github.com/vmcp-dev/vmcp-operator/runtime/pause"
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
 	"github.com/vmcp-dev/vmcp-operator/runtime/telemetry"
 )
@@ -53,6 +54,10 @@ type Options struct {
 	Discover func(group string) discovery.Discoverer
 	// Reporter makes known what the runtime sees.
 	Reporter status.Reporter
+	// Replica tells which part this replica has. Nil means that there is no other.
+	Replica status.Replica
+	// Pauses notices that the process stood still. Nil means a detector of the runtime's own. Run runs it.
+	Pauses *pause.Detector
 	// Metrics records it. Nil means metrics of the runtime's own.
 	Metrics *telemetry.Metrics
 	// Logger is where the runtime logs.
@@ -66,6 +71,9 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	if o.Metrics == nil {
 		o.Metrics = telemetry.NewMetrics(o.Version)
+	}
+	if o.Pauses == nil {
+		o.Pauses = &pause.Detector{}
 	}
 	if o.Health == (health.Policy{}) {
 		o.Health = health.DefaultPolicy()
@@ -105,6 +113,7 @@ func Run(ctx context.Context, o Options) error {
 			}
 		})
 	}
+	control.Go(func() { o.Pauses.Run(controlling) })
 	watch(&reporting, "reporting the status", func() error { return o.Reporter.Run(running) })
 	watch(&control, "controlling the gateway", func() error { return c.run(controlling) })
 	watch(&serving, "serving the MCP endpoint", func() error { return serve(server, listen) })

@@ -16,7 +16,9 @@ import (
 type Policy struct {
 	// Interval is the time from the answer to a probe to the next probe.
 	Interval time.Duration
-	// Jitter is the share of Interval, from 0 to 1, by which it varies at random in both directions, so that many backends are not
+	// StandbyInterval takes the place of Interval in a replica that does not report.
+	StandbyInterval time.Duration
+	// Jitter is the share, from 0 to 1, by which both vary at random in both directions, so that many backends are not
 	// probed in step.
 	Jitter float64
 	// RetryInterval is the time to the next probe after an error, while the errors are too few to give the backend up.
@@ -32,12 +34,13 @@ type Policy struct {
 // DefaultPolicy is the policy of a gateway that names none.
 func DefaultPolicy() Policy {
 	return Policy{
-		Interval:      5 * time.Second,
-		Jitter:        0.1,
-		RetryInterval: time.Second,
-		Threshold:     3,
-		SlowAfter:     2 * time.Second,
-		NoAnswerAfter: 12 * time.Second,
+		Interval:        5 * time.Second,
+		StandbyInterval: 30 * time.Second,
+		Jitter:          0.1,
+		RetryInterval:   time.Second,
+		Threshold:       3,
+		SlowAfter:       2 * time.Second,
+		NoAnswerAfter:   12 * time.Second,
 	}
 }
 

@@ -45,6 +45,8 @@ type Observer struct {
 	Verdict func(Verdict)
 	// Loaded is called when the lists of a backend were read.
 	Loaded func()
+	// Confirmed is called when the verdict rests on a probe again after Recheck, whether it changed or not.
+	Confirmed func()
 	// Probed is called after each probe; err is nil when it was answered.
 	Probed func(took time.Duration, err error)
 }
@@ -54,25 +56,33 @@ type Monitor struct {
 	policy   Policy
 	backend  Backend
 	observer Observer
+	resumed  func() time.Time
 
 	mu      sync.Mutex
 	machine *Machine
 	stale   bool // the lists are to be read with the next probe
+	standby bool
+	asked   bool      // Confirmed is to be called
+	probed  time.Time // when the verdict was last found to be true by a probe
 
-	wake chan struct{} // the verdict may have changed
-	now  chan struct{} // a probe is wanted at once
+	wake    chan struct{} // the verdict may have changed
+	now     chan struct{} // a probe is wanted at once
+	recheck chan struct{} // the verdict is to be confirmed
 }
 
-// NewMonitor makes the monitor of a backend of which nothing is known. It does nothing before Run.
-func NewMonitor(p Policy, b Backend, o Observer) *Monitor {
+// NewMonitor makes the monitor of a backend of which nothing is known. It does nothing before Run. resumed says when this process
+// went on after its last pause: a probe that was open then proves nothing. It may be nil, and is safe for concurrent use.
+func NewMonitor(p Policy, b Backend, o Observer, resumed func() time.Time) *Monitor {
 	return &Monitor{
 		policy:   p,
 		backend:  b,
 		observer: o,
+		resumed:  resumed,
 		machine:  NewMachine(p, time.Now()),
 		stale:    true,
 		wake:     make(chan struct{}, 1),
 		now:      make(chan struct{}, 1),
+		recheck:  make(chan struct{}, 1),
 	}
 }
 
@@ -81,6 +91,14 @@ func (m *Monitor) Verdict() Verdict {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.machine.Verdict()
+}
+
+// Probed is when a probe last confirmed the verdict, or changed it; zero before the first one. A verdict that the next probes have
+// to decide about is not confirmed. It is safe for concurrent use.
+func (m *Monitor) Probed() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.probed
 }
 
 // CallSucceeded says that a real call was answered. It is safe for concurrent use and does not block.
@@ -98,94 +116,35 @@ func (m *Monitor) Check() { signal(m.now) }
 
 // Reload asks for a probe that reads the lists of the backend anew, at once. It is safe for concurrent use and does not block.
 func (m *Monitor) Reload() {
-	m.setStale(true)
+	m.setStale()
 	m.Check()
 }
 
-// result is the outcome of a probe and of the reading of lists that may follow it.
-type result struct {
-	outcome Outcome
-	loaded  bool
-	err     error
-	took    time.Duration
+// Recheck asks for a probe at once, and for a call of Observer.Confirmed when the verdict rests on one that ended after now. It is
+// safe for concurrent use and does not block.
+func (m *Monitor) Recheck() {
+	m.mu.Lock()
+	m.asked = true
+	m.mu.Unlock()
+	signal(m.recheck)
 }
 
-// Run probes until ctx ends. It returns when the last probe ended.
-func (m *Monitor) Run(ctx context.Context) {
-	var (
-		next    = time.NewTimer(0)
-		slow    = time.NewTimer(time.Hour)
-		reload  = time.NewTicker(reloadInterval)
-		results = make(chan result)
-		open    bool // a probe is under way
-		again   bool // another one is wanted when it ends
-		ended   time.Time
-		told    = m.Verdict()
-	)
-	defer next.Stop()
-	defer slow.Stop()
-	defer reload.Stop()
-	slow.Stop()
-	start := func() {
-		next.Stop()
-		open, again = true, false
-		slow.Reset(m.policy.SlowAfter)
-		go func() { results <- m.probe(ctx) }()
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			if open {
-				<-results
-			}
-			return
-		case <-next.C:
-			if !open {
-				start()
-			}
-		case <-m.now:
-			if open {
-				again = true
-			} else if wait := m.settle(ended); wait > 0 {
-				next.Reset(wait)
-			} else {
-				start()
-			}
-		case <-reload.C:
-			m.setStale(true)
-		case <-slow.C:
-			m.observe(Outcome{Event: ProbeSlow})
-		case r := <-results:
-			open = false
-			slow.Stop()
-			if ctx.Err() != nil {
-				return // the probe ended because we did
-			}
-			ended = time.Now()
-			m.finish(r)
-			if again && m.settle(ended) == 0 {
-				start()
-			} else {
-				next.Reset(m.pause())
-			}
-		case <-m.wake:
-		}
-		if v := m.Verdict(); v != told {
-			told = v
-			m.observer.Verdict(v)
-		}
-	}
+// Standby says whether another replica reports, so that this one probes at Policy.StandbyInterval unless something is wrong. It
+// takes effect after the next probe. It is safe for concurrent use and does not block.
+func (m *Monitor) Standby(standby bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.standby = standby
 }
 
 // probe asks the backend for a sign of life, and for its lists when they are not known, or may have changed.
-func (m *Monitor) probe(ctx context.Context) result {
-	began := time.Now()
+func (m *Monitor) probe(ctx context.Context, began time.Time) result {
 	err := m.bounded(ctx, m.policy.NoAnswerAfter, m.backend.Probe)
 	took := time.Since(began)
 	if err != nil {
-		return result{outcome: m.judge(err, took), err: err, took: took}
+		return result{began: began, outcome: m.judge(err, took), err: err, took: took}
 	}
-	r := result{outcome: Outcome{Event: ProbeSucceeded, Took: took}, took: took}
+	r := result{began: began, outcome: Outcome{Event: ProbeSucceeded, Took: took}, took: took}
 	m.mu.Lock()
 	load := m.stale || !m.machine.Verdict().Status.Served()
 	m.stale = false // a change that is announced from here on is read by the next probe
@@ -194,8 +153,8 @@ func (m *Monitor) probe(ctx context.Context) result {
 		return r
 	}
 	if err := m.bounded(ctx, loadTimeout, m.backend.Load); err != nil {
-		m.setStale(true)
-		return result{outcome: m.judge(err, time.Since(began)), err: err, took: took}
+		m.setStale()
+		return result{began: began, outcome: m.judge(err, time.Since(began)), err: err, took: took}
 	}
 	r.loaded = true
 	return r
@@ -231,6 +190,9 @@ func (m *Monitor) judge(err error, took time.Duration) Outcome {
 
 func (m *Monitor) finish(r result) {
 	m.observe(r.outcome)
+	if !m.suspect() {
+		m.confirm()
+	}
 	if m.observer.Probed != nil {
 		m.observer.Probed(r.took, r.err)
 	}
@@ -246,8 +208,12 @@ func (m *Monitor) pause() time.Duration {
 	if m.machine.Suspect() {
 		return m.policy.RetryInterval
 	}
+	interval := m.policy.Interval
+	if m.standby {
+		interval = max(interval, m.policy.StandbyInterval)
+	}
 	spread := (2*rand.Float64() - 1) * m.policy.Jitter //nolint:gosec // Jitter needs no secret.
-	return m.policy.Interval + time.Duration(spread*float64(m.policy.Interval))
+	return interval + time.Duration(spread*float64(interval))
 }
 
 // settle is the time that a probe has to wait although it is wanted at once: the errors of a suspect backend must be spread over
@@ -271,10 +237,33 @@ func (m *Monitor) observe(o Outcome) {
 	}
 }
 
-func (m *Monitor) setStale(stale bool) {
+// confirm notes that the verdict is true at this moment.
+func (m *Monitor) confirm() {
+	m.mu.Lock()
+	m.probed = time.Now()
+	asked := m.asked
+	m.asked = false
+	m.mu.Unlock()
+	if asked && m.observer.Confirmed != nil {
+		m.observer.Confirmed()
+	}
+}
+
+func (m *Monitor) suspect() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.stale = stale
+	return m.machine.Suspect()
+}
+
+// void says that the process was paused since: what began before, such as a deadline, says nothing about the backend.
+func (m *Monitor) void(began time.Time) bool {
+	return m.resumed != nil && m.resumed().After(began)
+}
+
+func (m *Monitor) setStale() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stale = true
 }
 
 func signal(c chan<- struct{}) {

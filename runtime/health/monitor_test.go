@@ -98,6 +98,12 @@ func (f *fake) counts() (probes, loads int) {
 	return len(f.probes), f.loads
 }
 
+func (f *fake) inFlight() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
+}
+
 // monitored runs a test in a bubble of virtual time with a monitor of the fake.
 func monitored(t *testing.T, f *fake, test func(t *testing.T, m *health.Monitor)) {
 	t.Helper()
@@ -105,7 +111,7 @@ func monitored(t *testing.T, f *fake, test func(t *testing.T, m *health.Monitor)
 		if f.answer == nil {
 			f.answer = ok
 		}
-		m := health.NewMonitor(health.DefaultPolicy(), f, health.Observer{Verdict: func(health.Verdict) {}})
+		m := health.NewMonitor(health.DefaultPolicy(), f, health.Observer{Verdict: func(health.Verdict) {}}, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
@@ -220,7 +226,7 @@ func TestMonitor_SlowOneStaysDegraded(t *testing.T) {
 	f := &fake{answer: takes(3 * time.Second)}
 	changes := 0
 	synctest.Test(t, func(t *testing.T) {
-		m := health.NewMonitor(health.DefaultPolicy(), f, health.Observer{Verdict: func(health.Verdict) { changes++ }})
+		m := health.NewMonitor(health.DefaultPolicy(), f, health.Observer{Verdict: func(health.Verdict) { changes++ }}, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {

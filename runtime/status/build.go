@@ -61,7 +61,7 @@ func Build(r Report, id Identity, previous *v1alpha1.VirtualMCPServerStatus, now
 	}
 	list := sorted(r.Backends)
 	for _, b := range list[:min(len(list), v1alpha1.MaxDiscoveredBackends)] {
-		status.WithDiscoveredBackends(discoveredBackend(b, previous))
+		status.WithDiscoveredBackends(discoveredBackend(b, previous, now))
 	}
 	return status
 }
@@ -115,10 +115,14 @@ func condition(c metav1.Condition, generation int64, previous *v1alpha1.VirtualM
 		WithLastTransitionTime(since)
 }
 
-func discoveredBackend(b Backend, previous *v1alpha1.VirtualMCPServerStatus) *vmcpac.DiscoveredBackendApplyConfiguration {
+func discoveredBackend(b Backend, previous *v1alpha1.VirtualMCPServerStatus, now time.Time) *vmcpac.DiscoveredBackendApplyConfiguration {
 	since := seconds(b.Verdict.Since)
-	if old := find(previous.DiscoveredBackends, b.Target.Key); old != nil && old.Status == b.Verdict.Status && !old.LastTransitionTime.IsZero() {
+	switch old := find(previous.DiscoveredBackends, b.Target.Key); {
+	case old == nil || old.LastTransitionTime.IsZero():
+	case old.Status == b.Verdict.Status:
 		since = old.LastTransitionTime
+	case since.Before(&old.LastTransitionTime):
+		since = seconds(now) // another has said otherwise since we came to the verdict
 	}
 	entry := vmcpac.DiscoveredBackend().
 		WithKind(b.Target.Kind).

@@ -55,8 +55,9 @@ func down(name string) status.Backend {
 	return member(name, v1alpha1.BackendUnavailable, v1alpha1.ReasonConnectionRefused)
 }
 
+// report is one of verdicts that are always new enough; see TestKubeReporter_WaitsForNewVerdicts.
 func report(members ...status.Backend) status.Report {
-	return status.Report{Generation: 3, Group: "team", Discovered: true, Backends: members, Catalog: status.Catalog{Tools: 2 * len(members)}}
+	return status.Report{AsOf: time.Now().Add(time.Hour), Generation: 3, Group: "team", Discovered: true, Backends: members, Catalog: status.Catalog{Tools: 2 * len(members)}}
 }
 
 // build is the typed status, as the API server stores it.

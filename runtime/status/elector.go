@@ -17,24 +17,67 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
 )
 
-// Times of the Lease. They form a ladder, so that at no time two processes think that they may write: the holder renews every
-// renewInterval; it stops reporting reportWithin after its last renewal; only then, takeAfter, another replica takes the
-// Lease; and only if none did so, after leaseDuration, the operator takes the status over. The holder counts from before it sent the
-// renewal, all others from when they saw it, by their own clocks: no clocks are compared.
-const (
-	leaseDuration = 60 * time.Second
-	takeAfter     = 45 * time.Second
-	reportWithin  = leaseDuration * 2 / 3
-	renewInterval = 20 * time.Second
-	retryInterval = time.Second
-	// leaseTimeout bounds one request for the Lease.
-	leaseTimeout = 5 * time.Second
-)
+// leaseTimeout bounds one request for the Lease.
+const leaseTimeout = 5 * time.Second
+
+// LeasePolicy holds the times of the Lease. They form a ladder, so that at no time two processes think that they may write: the
+// holder renews every RenewInterval; it stops reporting ReportWithin after its last renewal; only then, TakeAfter, another replica
+// takes the Lease; and only if none did so, after Duration, the operator takes the status over. The holder counts from before it
+// sent the renewal, all others from when they saw it, by their own clocks: no clocks are compared.
+type LeasePolicy struct {
+	// Duration is what the Lease says of itself, in whole seconds.
+	Duration time.Duration
+	// TakeAfter is how long another holder's Lease has to stay as it is before it is taken.
+	TakeAfter time.Duration
+	// ReportWithin is how long after its last renewal the holder may report.
+	ReportWithin time.Duration
+	// RenewInterval is the time between two renewals.
+	RenewInterval time.Duration
+	// RetryInterval is the time to the next try after one that failed.
+	RetryInterval time.Duration
+}
+
+// DefaultLeasePolicy is the one that the operator counts on.
+func DefaultLeasePolicy() LeasePolicy {
+	const duration = 60 * time.Second
+	return LeasePolicy{
+		Duration:      duration,
+		TakeAfter:     45 * time.Second,
+		ReportWithin:  duration * 2 / 3,
+		RenewInterval: 20 * time.Second,
+		RetryInterval: time.Second,
+	}
+}
+
+// Pauses tells of times during which this process stood still. See pause.Detector.
+type Pauses interface {
+	// Resumed is when the process went on after the last pause, zero when there was none. It is safe for concurrent use.
+	Resumed() time.Time
+	// OnResume has a function called after each pause. It must not block.
+	OnResume(do func())
+}
 
 // Leases reads, watches and updates Leases of one namespace.
 type Leases interface {
 	kube.Getter[*coordinationv1.Lease]
 	Update(ctx context.Context, lease *coordinationv1.Lease, options metav1.UpdateOptions) (*coordinationv1.Lease, error)
+}
+
+// ElectorOptions describe a candidate for a Lease. All fields without a remark are required.
+type ElectorOptions struct {
+	Leases Leases
+	// Name is that of the Lease.
+	Name string
+	// Identity names the candidate. Of several processes with one identity each goes on where the other left, so it must be unique
+	// among those that run at one time; the name of the pod is.
+	Identity string
+	// Policy is the one by which the Lease is held. Zero means DefaultLeasePolicy.
+	Policy LeasePolicy
+	// Pauses tells of pauses of the process, after which a Lease that it held may be another's. It may be nil.
+	Pauses Pauses
+	// Changed, if not nil, is called after the Lease was taken or lost. It must not block, nor call the Elector.
+	Changed func()
+	Logger  *slog.Logger
 }
 
 // Elector holds, or waits for, the Lease that says which replica of a runtime reports. Unlike client-go's leader election it
@@ -44,24 +87,36 @@ type Elector struct {
 	leases   Leases
 	name     string
 	identity string
+	policy   LeasePolicy
+	pauses   Pauses
 	logger   *slog.Logger
 	changed  func()
 
 	mu       sync.Mutex
 	lease    *coordinationv1.Lease // as last seen, nil when there is none
 	observed time.Time             // when lease was first seen in its present state
+	taken    time.Time             // when we took the Lease
 	renewed  time.Time             // when our last successful renewal was sent; zero while we do not hold the Lease
 	wake     chan struct{}
 }
 
-// NewElector makes the candidate identity for the named Lease. Of several processes with one identity each goes on where the
-// other left, so it must be unique among those that run at one time; the name of the pod is. changed is called, when not nil,
-// after the Lease was taken or lost.
-func NewElector(leases Leases, name, identity string, logger *slog.Logger, changed func()) *Elector {
-	return &Elector{leases: leases, name: name, identity: identity, logger: logger, changed: changed, wake: make(chan struct{}, 1)}
+// NewElector makes a candidate.
+func NewElector(o ElectorOptions) *Elector {
+	e := &Elector{
+		leases: o.Leases, name: o.Name, identity: o.Identity, policy: o.Policy, pauses: o.Pauses, logger: o.Logger, changed: o.Changed,
+		wake: make(chan struct{}, 1),
+	}
+	if e.policy == (LeasePolicy{}) {
+		e.policy = DefaultLeasePolicy()
+	}
+	if e.pauses != nil {
+		e.pauses.OnResume(func() { signal(e.wake) })
+	}
+	return e
 }
 
-// Leading says that this replica may report: it holds the Lease and renewed it a short time ago. It is safe for concurrent use.
+// Leading says that this replica may report: it holds the Lease and renewed it a short time ago, and since the process last stood
+// still. It is safe for concurrent use.
 func (e *Elector) Leading() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -69,7 +124,31 @@ func (e *Elector) Leading() bool {
 }
 
 func (e *Elector) leading(now time.Time) bool {
-	return !e.renewed.IsZero() && now.Sub(e.renewed) < reportWithin
+	return !e.renewed.IsZero() && now.Sub(e.renewed) < e.policy.ReportWithin && !e.resumed().After(e.renewed)
+}
+
+// Holding says whether this replica holds the Lease as far as it knows, and since when. It is safe for concurrent use.
+func (e *Elector) Holding() (holding bool, since time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.renewed.IsZero(), e.taken
+}
+
+// Verify reads the Lease itself, for the watch of it may lag behind.
+func (e *Elector) Verify(ctx context.Context) error {
+	current, err := e.leases.Get(ctx, e.name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("reading Lease %s: %w", e.name, err)
+	}
+	e.see(current)
+	return nil
+}
+
+func (e *Elector) resumed() time.Time {
+	if e.pauses == nil {
+		return time.Time{}
+	}
+	return e.pauses.Resumed()
 }
 
 // Run takes and renews the Lease until ctx ends, then releases it.
@@ -114,7 +193,7 @@ func (e *Elector) step(ctx context.Context) time.Duration {
 	lease, wait := e.lease, e.due(time.Now())
 	e.mu.Unlock()
 	if lease == nil {
-		return leaseDuration // the watch will show it
+		return e.policy.Duration // the watch will show it
 	}
 	if wait > 0 {
 		return wait
@@ -122,13 +201,13 @@ func (e *Elector) step(ctx context.Context) time.Duration {
 	err := e.take(ctx, lease)
 	switch {
 	case err == nil:
-		return renewInterval
+		return e.policy.RenewInterval
 	case apierrors.IsConflict(err):
 		e.logger.Debug("The Lease changed while it was being renewed", "lease", e.name)
 	case ctx.Err() == nil:
 		e.logger.Warn("Could not renew the Lease", "lease", e.name, "error", err)
 	}
-	return retryInterval
+	return e.policy.RetryInterval
 }
 
 // due is the time until the Lease is to be renewed or taken; zero or less means now.
@@ -137,12 +216,12 @@ func (e *Elector) due(now time.Time) time.Duration {
 	case "":
 		return 0
 	case e.identity:
-		if e.renewed.IsZero() {
-			return 0 // a former process of this pod held it
+		if e.renewed.IsZero() || e.resumed().After(e.renewed) {
+			return 0 // a former process of this pod held it, or this one before a pause
 		}
-		return renewInterval - now.Sub(e.renewed)
+		return e.policy.RenewInterval - now.Sub(e.renewed)
 	default:
-		return takeAfter - now.Sub(e.observed)
+		return e.policy.TakeAfter - now.Sub(e.observed)
 	}
 }
 
@@ -159,7 +238,7 @@ func (e *Elector) take(ctx context.Context, seen *coordinationv1.Lease) error {
 		}
 		lease.Spec.LeaseTransitions = &transitions
 	}
-	seconds := int32(leaseDuration / time.Second)
+	seconds := int32(e.policy.Duration / time.Second)
 	lease.Spec.HolderIdentity = &e.identity
 	lease.Spec.LeaseDurationSeconds = &seconds
 	lease.Spec.RenewTime = &now
@@ -176,6 +255,7 @@ func (e *Elector) take(ctx context.Context, seen *coordinationv1.Lease) error {
 	resumed := !took && !e.leading(sent)
 	e.lease, e.observed, e.renewed = updated, time.Now(), sent
 	if took {
+		e.taken = e.observed
 		e.logger.Info("Holding the Lease: this replica reports the status", "lease", e.name)
 	}
 	if took || resumed {
@@ -190,10 +270,7 @@ func (e *Elector) update(ctx context.Context, lease *coordinationv1.Lease) (*coo
 	updated, err := e.leases.Update(ctx, lease, metav1.UpdateOptions{})
 	if apierrors.IsConflict(err) {
 		// What we saw is outdated, be it by a write of ours whose answer was lost.
-		current, getErr := e.leases.Get(ctx, e.name, metav1.GetOptions{})
-		if getErr == nil {
-			e.see(current)
-		}
+		_ = e.Verify(ctx) // what is still wrong then, the watch puts right
 	}
 	if err != nil {
 		return nil, fmt.Errorf("updating Lease %s: %w", e.name, err)

@@ -102,6 +102,12 @@ func (l *leases) goAway(away bool) {
 	}
 }
 
+func (l *leases) renewals() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.writes)
+}
+
 func (l *leases) holder() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,7 +120,15 @@ func (l *leases) holder() string {
 // candidate runs an elector within a bubble. Its stop function makes it release the Lease.
 func candidate(t *testing.T, l *leases, identity string) (e *status.Elector, stop func()) {
 	t.Helper()
-	e = status.NewElector(l, "vmcp-team", identity, kubetest.Logger(t).With("pod", identity), nil)
+	return pausing(t, l, identity, &pauses{})
+}
+
+// pausing is a candidate in a process whose pauses a test makes.
+func pausing(t *testing.T, l *leases, identity string, p *pauses) (e *status.Elector, stop func()) {
+	t.Helper()
+	e = status.NewElector(status.ElectorOptions{
+		Leases: l, Name: "vmcp-team", Identity: identity, Logger: kubetest.Logger(t).With("pod", identity), Pauses: p,
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {

@@ -5,6 +5,7 @@ package status
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -31,26 +32,54 @@ const (
 // Observer hears about writes of the status: err is nil when it was taken.
 type Observer func(err error)
 
+// KubeReporterOptions describe a KubeReporter. All fields without a remark are required.
+type KubeReporterOptions struct {
+	Clients *kube.Clients
+	// Name is that of the VirtualMCPServer.
+	Name string
+	// Identity is that of the process that reports.
+	Identity Identity
+	// Lease is the policy by which the Lease is held. Zero means DefaultLeasePolicy.
+	Lease LeasePolicy
+	// Pauses tells of pauses of the process, after which what is to be reported is old. It may be nil.
+	Pauses Pauses
+	// Wrote, if not nil, hears about writes.
+	Wrote  Observer
+	Logger *slog.Logger
+}
+
 // KubeReporter reports into the status of the VirtualMCPServer. It applies, on the server and under a field manager of its own, the
 // fields that the runtime owns; it writes when they differ from what the object holds, and in steady state not at all.
 type KubeReporter struct {
 	clients  *kube.Clients
 	name     string
 	identity Identity
+	pauses   Pauses
 	logger   *slog.Logger
 	wrote    Observer
 	elector  *Elector
 	wake     chan struct{}
+	news     news
 
 	mu     sync.Mutex
 	report *Report
 	object *v1alpha1.VirtualMCPServer // as last seen, nil when there is none
 }
 
-// NewKubeReporter makes the reporter for the named VirtualMCPServer. wrote may be nil.
-func NewKubeReporter(clients *kube.Clients, name string, id Identity, logger *slog.Logger, wrote Observer) *KubeReporter {
-	k := &KubeReporter{clients: clients, name: name, identity: id, logger: logger, wrote: wrote, wake: make(chan struct{}, 1)}
-	k.elector = NewElector(clients.Leases, v1alpha1.OperandName(name), id.Reporter, logger, func() { signal(k.wake) })
+// NewKubeReporter makes a reporter. It does nothing before Run.
+func NewKubeReporter(o KubeReporterOptions) *KubeReporter {
+	k := &KubeReporter{
+		clients: o.Clients, name: o.Name, identity: o.Identity, pauses: o.Pauses, logger: o.Logger, wrote: o.Wrote,
+		wake: make(chan struct{}, 1), news: newNews(),
+	}
+	k.elector = NewElector(ElectorOptions{
+		Leases: o.Clients.Leases, Name: v1alpha1.OperandName(o.Name), Identity: o.Identity.Reporter, Policy: o.Lease, Pauses: o.Pauses,
+		Logger: o.Logger,
+		Changed: func() {
+			signal(k.wake)
+			signal(k.news.changed)
+		},
+	})
 	return k
 }
 
@@ -121,6 +150,7 @@ func (k *KubeReporter) see(object *v1alpha1.VirtualMCPServer) {
 	if object != nil && k.object != nil && !kube.Newer(object, k.object) {
 		return // the watch lags behind the answers to our writes
 	}
+	k.news.compare(k.object, object)
 	k.object = object
 	signal(k.wake)
 }
@@ -138,7 +168,7 @@ func (k *KubeReporter) decide(now time.Time) *intent {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.report == nil || k.object == nil || k.object.DeletionTimestamp != nil {
+	if k.report == nil || k.object == nil || k.object.DeletionTimestamp != nil || k.report.AsOf.Before(k.since()) {
 		return nil
 	}
 	status := Build(*k.report, k.identity, &k.object.Status, now)
@@ -168,6 +198,10 @@ func (k *KubeReporter) write(ctx context.Context, i *intent) error {
 		current, getErr := k.clients.VirtualMCPServers.Get(ctx, k.name, metav1.GetOptions{})
 		if getErr == nil {
 			k.see(current)
+		}
+		// Whoever changed the object may have done so as the holder of the Lease.
+		if verifyErr := k.elector.Verify(ctx); verifyErr != nil {
+			err = errors.Join(err, verifyErr)
 		}
 	}
 	if err != nil {

@@ -117,14 +117,17 @@ func (s *server) operatorWrites(t *testing.T) {
 type reporter struct {
 	*status.KubeReporter
 	writes atomic.Int64
+	pauses pauses
 	stop   func()
 }
 
 func (s *server) reporter(t *testing.T, pod string) *reporter {
 	t.Helper()
 	r := &reporter{}
-	r.KubeReporter = status.NewKubeReporter(kubetest.Clients(t, s.namespace, s.name), s.name,
-		status.Identity{Reporter: pod, Version: "v1"}, kubetest.Logger(t).With("pod", pod), func(error) { r.writes.Add(1) })
+	r.KubeReporter = status.NewKubeReporter(status.KubeReporterOptions{
+		Clients: kubetest.Clients(t, s.namespace, s.name), Name: s.name, Identity: status.Identity{Reporter: pod, Version: "v1"},
+		Pauses: &r.pauses, Wrote: func(error) { r.writes.Add(1) }, Logger: kubetest.Logger(t).With("pod", pod),
+	})
 	r.stop = kubetest.Start(t, func(ctx context.Context) {
 		if err := r.Run(ctx); err != nil {
 			t.Errorf("the reporter ended with: %v", err)

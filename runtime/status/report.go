@@ -7,6 +7,7 @@ package status
 
 import (
 	"context"
+	"time"
 
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/health"
@@ -14,6 +15,9 @@ import (
 
 // Report is everything that the runtime knows at one moment and reports. It is built whole and is not changed afterwards.
 type Report struct {
+	// AsOf is the time since which every backend has been probed. A KubeReporter makes no report that is older than its hold of
+	// the Lease or than the last pause of the process.
+	AsOf time.Time
 	// Generation is that of the configuration that is served.
 	Generation int64
 	// Group is the MCPGroup whose backends are served.
@@ -51,4 +55,22 @@ type Reporter interface {
 	Report(r Report)
 	// Run reports until ctx ends. It returns when nothing more will be reported.
 	Run(ctx context.Context) error
+}
+
+// Duty is the part that a replica has.
+type Duty struct {
+	// Reporting says that this replica reports.
+	Reporting bool
+	// Since is when it began to. Its first report is made of verdicts that are as new.
+	Since time.Time
+}
+
+// Replica tells one replica of a runtime what the others make known. It is safe for concurrent use.
+type Replica interface {
+	// Duty is the part that this replica has at present.
+	Duty() Duty
+	// News returns the backends on which another replica has reported another status than before, since the last call.
+	News() []backend.Key
+	// Changed receives a value when Duty or News may have something else to say.
+	Changed() <-chan struct{}
 }
