@@ -238,7 +238,7 @@ func (e *Elector) take(ctx context.Context, seen *coordinationv1.Lease) error {
 		}
 		lease.Spec.LeaseTransitions = &transitions
 	}
-	seconds := int32(e.policy.Duration / time.Second)
+	seconds := int32(e.policy.Duration / time.Second) //nolint:gosec // A policy counts in seconds.
 	lease.Spec.HolderIdentity = &e.identity
 	lease.Spec.LeaseDurationSeconds = &seconds
 	lease.Spec.RenewTime = &now

@@ -60,6 +60,7 @@ type KubeReporter struct {
 	elector  *Elector
 	wake     chan struct{}
 	news     news
+	refused  refused // owned by Run
 
 	mu     sync.Mutex
 	report *Report
@@ -119,6 +120,7 @@ func (k *KubeReporter) Run(ctx context.Context) error {
 		}
 		intent := k.decide(time.Now())
 		if intent == nil {
+			timer.Reset(k.refused.until(time.Now()))
 			continue
 		}
 		if wait := time.Until(notBefore); wait > 0 {
@@ -134,6 +136,8 @@ func (k *KubeReporter) Run(ctx context.Context) error {
 		case apierrors.IsConflict(err):
 			// Somebody else changed the object. write read it again: decide on that.
 			notBefore = time.Now().Add(100 * time.Millisecond)
+		case k.refused.learn(err, intent.status, time.Now(), k.logger):
+			// The rest may be taken.
 		default:
 			k.logger.Warn("Could not report the status", "virtualMCPServer", k.name, "error", err, "retryAfter", backoff)
 			notBefore = time.Now().Add(backoff)
@@ -172,6 +176,10 @@ func (k *KubeReporter) decide(now time.Time) *intent {
 		return nil
 	}
 	status := Build(*k.report, k.identity, &k.object.Status, now)
+	status, err := k.refused.prune(status, now)
+	if err != nil {
+		k.logger.Warn("Could not leave out of the status what the API server refuses", "virtualMCPServer", k.name, "error", err)
+	}
 	same, err := applied(k.object, status)
 	if err != nil {
 		// The managed fields are not readable as ours; an apply puts them right.

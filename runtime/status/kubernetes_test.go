@@ -17,11 +17,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metaac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	vmcpac "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube/kubetest"
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
 )
@@ -29,12 +31,19 @@ import (
 // server is a VirtualMCPServer in a namespace of its own, with the Lease that the operator makes.
 type server struct {
 	client.Client
+	config          *rest.Config
 	namespace, name string
 }
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{Client: kubetest.Client(t), name: "team"}
+	return newServerAt(t, kubetest.Config(t))
+}
+
+// newServerAt makes one at another API server.
+func newServerAt(t *testing.T, config *rest.Config) *server {
+	t.Helper()
+	s := &server{Client: kubetest.ClientOf(t, config), config: config, name: "team"}
 	s.namespace = kubetest.Namespace(t, s)
 	s.create(t)
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: v1alpha1.OperandName(s.name)}}
@@ -123,9 +132,13 @@ type reporter struct {
 
 func (s *server) reporter(t *testing.T, pod string) *reporter {
 	t.Helper()
+	clients, err := kube.New(s.config, s.namespace, s.name)
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := &reporter{}
 	r.KubeReporter = status.NewKubeReporter(status.KubeReporterOptions{
-		Clients: kubetest.Clients(t, s.namespace, s.name), Name: s.name, Identity: status.Identity{Reporter: pod, Version: "v1"},
+		Clients: clients, Name: s.name, Identity: status.Identity{Reporter: pod, Version: "v1"},
 		Pauses: &r.pauses, Wrote: func(error) { r.writes.Add(1) }, Logger: kubetest.Logger(t).With("pod", pod),
 	})
 	r.stop = kubetest.Start(t, func(ctx context.Context) {

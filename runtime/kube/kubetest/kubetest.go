@@ -46,9 +46,8 @@ func Main(m *testing.M) {
 
 func run(m *testing.M) (code int, err error) {
 	ctrllog.SetLogger(logr.Discard()) // the client under test logs into the tests' output; this is the administrator's
-	_, here, _, _ := runtime.Caller(0)
 	environment := &envtest.Environment{
-		CRDDirectoryPaths:     []string{filepath.Join(filepath.Dir(here), "..", "..", "..", "config", "crd", "bases")},
+		CRDDirectoryPaths:     []string{CRDs()},
 		ErrorIfCRDPathMissing: true,
 	}
 	config, err = environment.Start()
@@ -65,6 +64,12 @@ func run(m *testing.M) (code int, err error) {
 	return code, err
 }
 
+// CRDs is the folder of the CRDs of this repository.
+func CRDs() string {
+	_, here, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(here), "..", "..", "..", "config", "crd", "bases")
+}
+
 // Config is how to reach the API server.
 func Config(t testing.TB) *rest.Config {
 	t.Helper()
@@ -74,11 +79,17 @@ func Config(t testing.TB) *rest.Config {
 // Client is an administrator's client, with which a test plays the user and the operator.
 func Client(t testing.TB) client.Client {
 	t.Helper()
+	return ClientOf(t, Config(t))
+}
+
+// ClientOf is a client of another API server, see OwnServer.
+func ClientOf(t testing.TB, config *rest.Config) client.Client {
+	t.Helper()
 	s := scheme.Scheme
 	if err := v1alpha1.AddToScheme(s); err != nil {
 		t.Fatal(err)
 	}
-	c, err := client.New(Config(t), client.Options{Scheme: s})
+	c, err := client.New(config, client.Options{Scheme: s})
 	if err != nil {
 		t.Fatal(err)
 	}
