@@ -4,10 +4,16 @@
 package status_test
 
 import (
+	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/kube/kubetest"
 )
 
 // pauses are those that a test makes.
@@ -96,4 +102,77 @@ func TestElector_ThawsAfterAnotherTookTheLease(t *testing.T) {
 		}
 		stop()
 	})
+}
+
+func TestKubeReporter_WaitsForNewVerdicts(t *testing.T) {
+	s := newServer(t)
+	r := s.reporter(t, "pod-1")
+	old := report(ready("a"))
+	old.AsOf = time.Time{}
+	r.Report(old)
+	s.expectHolder(t, "pod-1")
+	consistently(t, time.Second, func() string {
+		if r.writes.Load() != 0 {
+			return "what was seen before the Lease was taken was reported"
+		}
+		return ""
+	})
+	kubetest.Eventually(t, func() string {
+		if !r.Duty().Reporting {
+			return "the replica does not know that it reports"
+		}
+		return ""
+	})
+	current := report(ready("a"))
+	current.AsOf = r.Duty().Since
+	r.Report(current)
+	s.expectPhase(t, v1alpha1.PhaseReady)
+
+	// From a pause on that is old, too, however short the pause was.
+	r.pauses.make()
+	current = report(down("a"))
+	current.AsOf = r.Duty().Since
+	r.Report(current)
+	consistently(t, time.Second, func() string {
+		if r.writes.Load() != 1 {
+			return "what was seen before a pause was reported"
+		}
+		return ""
+	})
+	current.AsOf = r.pauses.Resumed()
+	r.Report(current)
+	s.expectPhase(t, v1alpha1.PhaseFailed)
+	r.expectWrites(t, 2)
+}
+
+func TestKubeReporter_TellsOtherReplicasTheNews(t *testing.T) {
+	s := newServer(t)
+	first := s.reporter(t, "pod-1")
+	first.Report(report(ready("a"), ready("b"), ready("c")))
+	s.expectPhase(t, v1alpha1.PhaseReady)
+	second := s.reporter(t, "pod-2")
+	second.Report(report(ready("a"), ready("b"), ready("c")))
+	<-second.Changed() // it knows the object
+	if news := second.News(); len(news) != 0 {
+		t.Errorf("what was there before is news: %v", news)
+	}
+	first.Report(report(ready("a"), down("b"), slow("c")))
+	s.expectPhase(t, v1alpha1.PhaseDegraded)
+	var news []backend.Key
+	kubetest.Eventually(t, func() string {
+		if news = append(news, second.News()...); len(news) < 2 {
+			return fmt.Sprintf("the news are %v", news)
+		}
+		return ""
+	})
+	slices.SortFunc(news, backend.Key.Compare)
+	if want := []backend.Key{down("b").Target.Key, slow("c").Target.Key}; !slices.Equal(news, want) {
+		t.Errorf("the news are %v, want %v", news, want)
+	}
+	if news := first.News(); len(news) != 0 {
+		t.Errorf("the reporter hears of its own reports: %v", news)
+	}
+	if second.Duty().Reporting {
+		t.Error("both replicas report")
+	}
 }

@@ -55,6 +55,7 @@ func newNews() news { return news{changed: make(chan struct{}, 1), keys: map[bac
 // could have known better.
 func (n *news) compare(before, after *v1alpha1.VirtualMCPServer) {
 	if before == nil || after == nil {
+		signal(n.changed)
 		return
 	}
 	old := make(map[backend.Key]v1alpha1.BackendStatus, len(before.Status.DiscoveredBackends))
