@@ -138,8 +138,14 @@ func (o *operand) expectPhase(t *testing.T, want v1alpha1.Phase) *v1alpha1.Virtu
 
 func (o *operand) start(t *testing.T) *started {
 	t.Helper()
+	return o.startPod(t, "pod-1", o.api)
+}
+
+func (o *operand) startPod(t *testing.T, pod string, api *rest.Config) *started {
+	t.Helper()
 	options, err := runtime.Cluster(runtime.ClusterOptions{
-		API: o.api, Name: o.name, Namespace: o.namespace, PodName: "pod-1", ConfigFile: o.file, Version: "v1", Logger: kubetest.Logger(t),
+		API: api, Name: o.name, Namespace: o.namespace, PodName: pod, ConfigFile: o.file, Version: "v1",
+		Logger: kubetest.Logger(t).With("pod", pod),
 	})
 	if err != nil {
 		t.Fatal(err)

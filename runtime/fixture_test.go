@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -24,7 +25,12 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
 )
 
-func TestMain(m *testing.M) { kubetest.Main(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == processCommand {
+		os.Exit(runProcess(os.Args[2]))
+	}
+	kubetest.Main(m)
+}
 
 // Deadlines of what the tests wait for.
 const (

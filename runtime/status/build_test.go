@@ -207,6 +207,12 @@ func TestBuild_TransitionTimes(t *testing.T) {
 		t.Errorf("Ready is True as before and is said to have changed at %s", got)
 	}
 
+	// What another said since we came to a verdict is older than our saying otherwise now.
+	r = report(ready("a"), ready("b"))
+	if got := build(t, r, after, later.Add(time.Minute)).DiscoveredBackends[1].LastTransitionTime; !got.Time.Equal(later.Add(time.Minute)) {
+		t.Errorf("b is said to have changed at %s, want %s: it changed after %s", got, later.Add(time.Minute), later)
+	}
+
 	none := build(t, report(down("a"), down("b")), after, later.Add(2*time.Minute))
 	if got := meta.FindStatusCondition(none.Conditions, v1alpha1.ConditionReady).LastTransitionTime; !got.Time.Equal(later.Add(2 * time.Minute)) {
 		t.Errorf("Ready turned False and is said to have changed at %s", got)
