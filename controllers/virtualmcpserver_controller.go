@@ -210,6 +210,7 @@ func (r *VirtualMCPServerReconciler) input(ctx context.Context, s *v1alpha1.Virt
 		ProxyEnv:  r.ProxyEnv,
 		Configuration: configv1alpha1.RuntimeConfiguration{
 			Generation:   s.Generation,
+			UID:          s.UID,
 			Group:        s.Spec.GroupRef.Name,
 			Aggregation:  s.Spec.Aggregation,
 			AllowedHosts: operand.AllowedHosts(s.Name, s.Namespace),

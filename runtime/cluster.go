@@ -50,7 +50,7 @@ func Cluster(o ClusterOptions) (Options, error) {
 	}
 	metrics, pauses := telemetry.NewMetrics(o.Version), &pause.Detector{}
 	reporter := status.NewKubeReporter(status.KubeReporterOptions{
-		Clients: clients, Name: o.Name, Identity: status.Identity{Reporter: o.PodName, Version: o.Version}, Lease: o.Lease, Pauses: pauses,
+		Clients: clients, Name: o.Name, UID: initial.UID, Identity: status.Identity{Reporter: o.PodName, Version: o.Version}, Lease: o.Lease, Pauses: pauses,
 		Wrote: metrics.StatusWrite, Logger: o.Logger,
 	})
 	return Options{

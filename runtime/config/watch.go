@@ -97,6 +97,9 @@ func next(current *configv1alpha1.RuntimeConfiguration, object *corev1.ConfigMap
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", configv1alpha1.FileName, err)
 	}
+	if current.UID != "" && c.UID != current.UID {
+		return nil, nil //nolint:nilnil // That of another object of the same name; this process goes with its own.
+	}
 	if c.Generation < current.Generation || reflect.DeepEqual(c, current) {
 		return nil, nil //nolint:nilnil // Nothing new.
 	}

@@ -17,7 +17,7 @@ import (
 const header = "apiVersion: config.vmcp.dev/v1alpha1\nkind: RuntimeConfiguration\nsource: discovered\n"
 
 func TestNext(t *testing.T) {
-	current, err := configv1alpha1.Parse([]byte(header + "generation: 5\ngroup: team\n"))
+	current, err := configv1alpha1.Parse([]byte(header + "uid: ours\ngeneration: 5\ngroup: team\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,10 +26,11 @@ func TestNext(t *testing.T) {
 		group string // of the configuration that replaces the current one; "" when none does
 		err   string
 	}{
-		"newer":                  {data: file(header + "generation: 6\ngroup: others\n"), group: "others"},
-		"older":                  {data: file(header + "generation: 4\ngroup: others\n")},
-		"the same":               {data: file(header + "generation: 5\ngroup: team\n")},
-		"rendered differently":   {data: file(header + "generation: 5\ngroup: others\n"), group: "others"},
+		"newer":                  {data: file(header + "uid: ours\ngeneration: 6\ngroup: others\n"), group: "others"},
+		"older":                  {data: file(header + "uid: ours\ngeneration: 4\ngroup: others\n")},
+		"the same":               {data: file(header + "uid: ours\ngeneration: 5\ngroup: team\n")},
+		"rendered differently":   {data: file(header + "uid: ours\ngeneration: 5\ngroup: others\n"), group: "others"},
+		"another object's":       {data: file(header + "uid: theirs\ngeneration: 6\ngroup: others\n")},
 		"no file":                {data: map[string]string{"other": ""}, err: "no key config.yaml"},
 		"not YAML":               {data: file("{"), err: "decoding"},
 		"a setting not known":    {data: file(header + "generation: 6\ngroup: team\ncolour: red\n"), err: "colour"},

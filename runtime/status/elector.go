@@ -7,12 +7,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
 )
@@ -68,6 +70,9 @@ type ElectorOptions struct {
 	Leases Leases
 	// Name is that of the Lease.
 	Name string
+	// Owner is the UID of the object that the Lease belongs to. A Lease of another owner, one that was created under the same name
+	// later, is no Lease of ours. Empty means any.
+	Owner types.UID
 	// Identity names the candidate. Of several processes with one identity each goes on where the other left, so it must be unique
 	// among those that run at one time; the name of the pod is.
 	Identity string
@@ -86,6 +91,7 @@ type ElectorOptions struct {
 type Elector struct {
 	leases   Leases
 	name     string
+	owner    types.UID
 	identity string
 	policy   LeasePolicy
 	pauses   Pauses
@@ -103,7 +109,7 @@ type Elector struct {
 // NewElector makes a candidate.
 func NewElector(o ElectorOptions) *Elector {
 	e := &Elector{
-		leases: o.Leases, name: o.Name, identity: o.Identity, policy: o.Policy, pauses: o.Pauses, logger: o.Logger, changed: o.Changed,
+		leases: o.Leases, name: o.Name, owner: o.Owner, identity: o.Identity, policy: o.Policy, pauses: o.Pauses, logger: o.Logger, changed: o.Changed,
 		wake: make(chan struct{}, 1),
 	}
 	if e.policy == (LeasePolicy{}) {
@@ -172,6 +178,9 @@ func (e *Elector) Run(ctx context.Context) {
 
 // see takes over what the watch, or an answer to an update, shows of the Lease.
 func (e *Elector) see(lease *coordinationv1.Lease) {
+	if lease != nil && e.owner != "" && !slices.ContainsFunc(lease.OwnerReferences, func(r metav1.OwnerReference) bool { return r.UID == e.owner }) {
+		lease = nil
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if lease != nil && e.lease != nil && !kube.Newer(lease, e.lease) {

@@ -90,6 +90,19 @@ func (l *leases) Update(_ context.Context, lease *coordinationv1.Lease, _ metav1
 	return l.lease.DeepCopy(), nil
 }
 
+// replace deletes the Lease and creates another one.
+func (l *leases) replace(owner metav1.OwnerReference) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lease = &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
+		Name: l.lease.Name, UID: "2", ResourceVersion: l.lease.ResourceVersion + "0", OwnerReferences: []metav1.OwnerReference{owner},
+	}}
+	for _, w := range l.watches {
+		w.Delete(l.lease.DeepCopy())
+		w.Add(l.lease.DeepCopy())
+	}
+}
+
 func (l *leases) goAway(away bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -244,6 +257,39 @@ func TestElector_StopsLeadingBeforeAnotherCanTakeOver(t *testing.T) {
 			t.Error("the elector did not renew when the API server was back")
 		}
 		stop()
+	})
+}
+
+// An object that is deleted and created anew has a new Lease under the old name. The pod of the first one is still there.
+func TestElector_LeavesTheLeaseOfAnotherOwnerAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLeases("")
+		l.lease.OwnerReferences = []metav1.OwnerReference{{UID: "ours"}}
+		e := status.NewElector(status.ElectorOptions{
+			Leases: l, Name: "vmcp-team", Owner: "ours", Identity: "pod-1", Logger: kubetest.Logger(t),
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			e.Run(ctx)
+		}()
+		synctest.Wait()
+		if !e.Leading() {
+			t.Fatal("the elector did not take its own Lease")
+		}
+		l.replace(metav1.OwnerReference{UID: "theirs"})
+		synctest.Wait()
+		if e.Leading() {
+			t.Error("the elector leads although its Lease is gone")
+		}
+		written := l.renewals()
+		pass(5 * time.Minute)
+		cancel()
+		<-ended
+		if n := l.renewals() - written; n != 0 || l.holder() != "" {
+			t.Errorf("the elector wrote %d times to a Lease of another owner, which %q holds now", n, l.holder())
+		}
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	vmcpac "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
@@ -37,6 +38,8 @@ type KubeReporterOptions struct {
 	Clients *kube.Clients
 	// Name is that of the VirtualMCPServer.
 	Name string
+	// UID is that of the VirtualMCPServer. One of another UID is not reported for. Empty means any.
+	UID types.UID
 	// Identity is that of the process that reports.
 	Identity Identity
 	// Lease is the policy by which the Lease is held. Zero means DefaultLeasePolicy.
@@ -53,6 +56,7 @@ type KubeReporterOptions struct {
 type KubeReporter struct {
 	clients  *kube.Clients
 	name     string
+	uid      types.UID
 	identity Identity
 	pauses   Pauses
 	logger   *slog.Logger
@@ -70,11 +74,11 @@ type KubeReporter struct {
 // NewKubeReporter makes a reporter. It does nothing before Run.
 func NewKubeReporter(o KubeReporterOptions) *KubeReporter {
 	k := &KubeReporter{
-		clients: o.Clients, name: o.Name, identity: o.Identity, pauses: o.Pauses, logger: o.Logger, wrote: o.Wrote,
+		clients: o.Clients, name: o.Name, uid: o.UID, identity: o.Identity, pauses: o.Pauses, logger: o.Logger, wrote: o.Wrote,
 		wake: make(chan struct{}, 1), news: newNews(),
 	}
 	k.elector = NewElector(ElectorOptions{
-		Leases: o.Clients.Leases, Name: v1alpha1.OperandName(o.Name), Identity: o.Identity.Reporter, Policy: o.Lease, Pauses: o.Pauses,
+		Leases: o.Clients.Leases, Name: v1alpha1.OperandName(o.Name), Owner: o.UID, Identity: o.Identity.Reporter, Policy: o.Lease, Pauses: o.Pauses,
 		Logger: o.Logger,
 		Changed: func() {
 			signal(k.wake)
@@ -149,6 +153,9 @@ func (k *KubeReporter) Run(ctx context.Context) error {
 
 // see takes over what the watch, or an answer, shows of the object.
 func (k *KubeReporter) see(object *v1alpha1.VirtualMCPServer) {
+	if object != nil && k.uid != "" && object.UID != k.uid {
+		object = nil // ours was deleted; this one has a runtime of its own
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if object != nil && k.object != nil && !kube.Newer(object, k.object) {

@@ -16,6 +16,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	metaac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -132,13 +133,19 @@ type reporter struct {
 
 func (s *server) reporter(t *testing.T, pod string) *reporter {
 	t.Helper()
+	return s.reporterFor(t, pod, "")
+}
+
+// reporterFor is a reporter for the object of that UID.
+func (s *server) reporterFor(t *testing.T, pod string, uid types.UID) *reporter {
+	t.Helper()
 	clients, err := kube.New(s.config, s.namespace, s.name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &reporter{}
 	r.KubeReporter = status.NewKubeReporter(status.KubeReporterOptions{
-		Clients: clients, Name: s.name, Identity: status.Identity{Reporter: pod, Version: "v1"},
+		Clients: clients, Name: s.name, UID: uid, Identity: status.Identity{Reporter: pod, Version: "v1"},
 		Pauses: &r.pauses, Wrote: func(error) { r.writes.Add(1) }, Logger: kubetest.Logger(t).With("pod", pod),
 	})
 	r.stop = kubetest.Start(t, func(ctx context.Context) {
@@ -354,6 +361,32 @@ func TestKubeReporter_FollowsARecreatedObject(t *testing.T) {
 	}
 	s.create(t)
 	s.expectPhase(t, v1alpha1.PhaseReady)
+}
+
+// A runtime reports for its own object, not for one that was created under the same name later.
+func TestKubeReporter_LeavesAnotherObjectAlone(t *testing.T) {
+	s := newServer(t)
+	owner := s.get(t)
+	lease := &coordinationv1.Lease{}
+	if err := s.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: v1alpha1.OperandName(s.name)}, lease); err != nil {
+		t.Fatal(err)
+	}
+	lease.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, v1alpha1.GroupVersion.WithKind("VirtualMCPServer"))}
+	if err := s.Update(t.Context(), lease); err != nil {
+		t.Fatal(err)
+	}
+	first := s.reporterFor(t, "pod-1", "deleted-long-ago")
+	first.Report(report(ready("a")))
+	second := s.reporterFor(t, "pod-2", owner.UID)
+	second.Report(report(ready("a")))
+	object := s.expectPhase(t, v1alpha1.PhaseReady)
+	if object.Status.Runtime.Reporter != "pod-2" {
+		t.Errorf("the reporter is %s", object.Status.Runtime.Reporter)
+	}
+	second.stop() // the Lease is free
+	if n := first.writes.Load(); n != 0 {
+		t.Errorf("the runtime of a deleted object wrote %d times", n)
+	}
 }
 
 func TestKubeReporter_RecordsPhaseTransitions(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	vmcpv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
@@ -31,6 +32,10 @@ type RuntimeConfiguration struct {
 	// generation is metadata.generation of the VirtualMCPServer that this was rendered from. Of two configurations the one
 	// with the greater generation wins; the runtime reports it as status.runtime.observedGeneration.
 	Generation int64 `json:"generation"`
+
+	// uid is metadata.uid of that VirtualMCPServer. A runtime serves and reports for this object only, not for another one that was
+	// created under the same name while the runtime's pod is still there.
+	UID types.UID `json:"uid,omitempty"`
 
 	// group is the name of the MCPGroup whose backends are served.
 	Group string `json:"group"`
