@@ -11,6 +11,14 @@ manifests: $(CONTROLLER_GEN) ## Generate the CRDs and the operator's ClusterRole
 	@$(STEP) "generate CRDs" $(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
 	@$(STEP) "generate the operator's role" $(CONTROLLER_GEN) rbac:roleName=vmcp-operator paths=./controllers/... output:rbac:dir=config/rbac
 
+API_REFERENCE := hack/make/api-reference
+
+.PHONY: docs
+docs: $(CRD_REF_DOCS) ## Generate the reference of the API, docs/reference/api.md.
+	@mkdir -p docs/reference
+	@$(STEP) "generate the API reference" $(CRD_REF_DOCS) --log-level=ERROR --source-path=api/v1alpha1 --renderer=markdown \
+		--config=$(API_REFERENCE)/config.yaml --templates-dir=$(API_REFERENCE) --output-path=docs/reference/api.md
+
 # Every module of this repository, by folder.
 MODULES = $(patsubst %/,%,$(dir $(shell git ls-files -co --exclude-standard -- go.mod '*/go.mod')))
 
