@@ -101,11 +101,13 @@ func ensureFrom[T any, A intent, O object[T]](
 			return nil, fmt.Errorf("reading the managed fields of %s %s: %w", kind, name, err)
 		}
 		if equality.Semantic.DeepEqual(have, want) {
+			c.countApply(kind, applySkipped)
 			return live, nil
 		}
 		resourceVersion = live.GetResourceVersion()
 	}
 	got, err := applyAt[T, A, O](ctx, c, want, resourceVersion)
+	c.countApply(kind, resultOf(err))
 	if err != nil {
 		return nil, fmt.Errorf("applying %s %s: %w", kind, name, err)
 	}
@@ -169,6 +171,8 @@ func kindOf(o client.Object) string {
 		return "VirtualMCPServer"
 	case *v1alpha1.MCPBackend:
 		return "MCPBackend"
+	case *v1alpha1.MCPGroup:
+		return "MCPGroup"
 	default:
 		return ""
 	}

@@ -18,6 +18,8 @@ const UserAgentPrefix = "vmcp-operator/"
 
 // Client is how one controller talks to the API server.
 type Client struct {
+	// Controller names the controller in the operator's metrics.
+	Controller string
 	// Client reads from the manager's shared cache and writes to the API server.
 	client.Client
 	// Live reads from the API server, for the few decisions that a cache cannot make.
@@ -43,5 +45,5 @@ func NewClient(mgr ctrl.Manager, controller string) (Client, error) {
 	if err != nil {
 		return Client{}, fmt.Errorf("building the cached client of %s: %w", controller, err)
 	}
-	return Client{Client: cached, Live: live}, nil
+	return Client{Controller: controller, Client: cached, Live: live}, nil
 }

@@ -74,6 +74,16 @@ func sortConditions(c []metav1ac.ConditionApplyConfiguration) []metav1ac.Conditi
 	return c
 }
 
+// verdictOf is what the condition of a type says; a condition that is not there says nothing.
+func verdictOf(conditions []metav1ac.ConditionApplyConfiguration, conditionType string) verdict {
+	for _, c := range conditions {
+		if ptr.Deref(c.Type, "") == conditionType {
+			return verdict{ptr.Deref(c.Status, ""), ptr.Deref(c.Reason, ""), ptr.Deref(c.Message, "")}
+		}
+	}
+	return verdict{}
+}
+
 // truncate shortens s to at most n bytes of whole characters.
 func truncate(s string, n int) string {
 	const ellipsis = "…"

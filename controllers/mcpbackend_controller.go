@@ -184,7 +184,7 @@ func (r *MCPBackendReconciler) applyStatus(ctx context.Context, b *v1alpha1.MCPB
 	if have.Status != nil {
 		have.Status.Conditions = sortConditions(have.Status.Conditions)
 	}
-	return applyStatus(ctx, r.Client, have.Status, want, func() runtime.ApplyConfiguration {
+	return applyStatus(ctx, r.Client, kindOf(b), have.Status, want, func() runtime.ApplyConfiguration {
 		return acv1alpha1.MCPBackend(b.Name, b.Namespace).WithResourceVersion(b.ResourceVersion).WithStatus(want)
 	})
 }

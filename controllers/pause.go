@@ -95,7 +95,7 @@ func (r *VirtualMCPServerReconciler) leaveAlone(ctx context.Context, s *v1alpha1
 	if notBefore := r.writes.notBefore(s, have, want, false); at.Before(notBefore) {
 		return requeueBefore(ctrl.Result{}, at, notBefore), nil
 	}
-	err = sendStatus(ctx, r.Client,
+	err = sendStatus(ctx, r.Client, kindOf(s),
 		acv1alpha1.VirtualMCPServer(s.Name, s.Namespace).WithResourceVersion(s.ResourceVersion).WithStatus(want))
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return ctrl.Result{}, nil
@@ -121,7 +121,7 @@ func (r *MCPBackendReconciler) leaveAlone(ctx context.Context, b *v1alpha1.MCPBa
 		*want = *owned.Status
 	}
 	want.Conditions = withPaused(want.Conditions, b.Generation, now(r.Now))
-	return applyStatus(ctx, r.Client, owned.Status, want, func() runtime.ApplyConfiguration {
+	return applyStatus(ctx, r.Client, kindOf(b), owned.Status, want, func() runtime.ApplyConfiguration {
 		return acv1alpha1.MCPBackend(b.Name, b.Namespace).WithResourceVersion(b.ResourceVersion).WithStatus(want)
 	})
 }

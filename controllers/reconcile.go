@@ -80,14 +80,15 @@ func requeueBefore(result ctrl.Result, at time.Time, times ...time.Time) ctrl.Re
 	return result
 }
 
-// applyStatus applies want, a status, if it differs from have, what our field manager owns of the status that is there. The
+// applyStatus applies want, a status of an object of a kind, if it differs from have, what our field manager owns of the status that is there. The
 // request carries a resourceVersion: if the object has changed since, it is refused, and the change itself wakes the controller
 // to decide again.
-func applyStatus[S any](ctx context.Context, c Client, have, want *S, apply func() runtime.ApplyConfiguration) error {
+func applyStatus[S any](ctx context.Context, c Client, kind string, have, want *S, apply func() runtime.ApplyConfiguration) error {
 	if equality.Semantic.DeepEqual(have, want) {
+		c.countApply(kind, applySkipped)
 		return nil
 	}
-	err := sendStatus(ctx, c, apply())
+	err := sendStatus(ctx, c, kind, apply())
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -96,13 +97,14 @@ func applyStatus[S any](ctx context.Context, c Client, have, want *S, apply func
 
 // sendStatus applies a status: all that our field manager owns of it from then on. The client writes the API server's answer, other
 // writers' fields included, into what it is given; that is a copy, so that the caller still has what it wanted.
-func sendStatus(ctx context.Context, c Client, apply runtime.ApplyConfiguration) error {
+func sendStatus(ctx context.Context, c Client, kind string, apply runtime.ApplyConfiguration) error {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(apply)
 	if err != nil {
 		return fmt.Errorf("encoding the status: %w", err)
 	}
 	err = c.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(&unstructured.Unstructured{Object: content}),
 		client.FieldOwner(v1alpha1.OperatorFieldManager), client.ForceOwnership)
+	c.countApply(kind, resultOf(err))
 	if err != nil {
 		return fmt.Errorf("applying the status: %w", err)
 	}

@@ -319,17 +319,22 @@ func (r *VirtualMCPServerReconciler) applyStatus(ctx context.Context, scope *vir
 		return time.Time{}, fmt.Errorf("reading the managed fields of the status: %w", err)
 	}
 	have, want := sortStatus(owned.Status), sortStatus(newVirtualMCPServerStatus(s, *f, at))
-	if !equality.Semantic.DeepEqual(have, want) {
+	if equality.Semantic.DeepEqual(have, want) {
+		r.Client.countApply(kindOf(s), applySkipped)
+	} else {
 		if notBefore := r.writes.notBefore(s, have, want, f.runtimeHolds); at.Before(notBefore) {
 			return notBefore, nil
 		}
-		err := sendStatus(ctx, r.Client,
+		err := sendStatus(ctx, r.Client, kindOf(s),
 			acv1alpha1.VirtualMCPServer(s.Name, s.Namespace).WithResourceVersion(s.ResourceVersion).WithStatus(want))
 		if err != nil {
 			return time.Time{}, client.IgnoreNotFound(err)
 		}
 		r.writes.set(client.ObjectKeyFromObject(s), statusWrite{uid: s.UID, status: want, at: at})
-		logHandOver(ctx, f, want)
+		if have != nil {
+			h, reason := handOverOf(have.Conditions, want.Conditions)
+			tellHandOver(ctx, h, reason)
+		}
 	}
 	r.settle(scope, want)
 	return time.Time{}, nil

@@ -53,7 +53,7 @@ func (o *operator) restarted(layers ...func(http.RoundTripper) http.RoundTripper
 	o.Expect(err).NotTo(HaveOccurred())
 	clock := o.clock
 	return &operator{fixture: o.fixture, clock: clock, reconciler: &controllers.VirtualMCPServerReconciler{
-		Client: controllers.Client{Client: c, Live: c}, RuntimeImage: runtimeImage, Now: func() time.Time { return *clock },
+		Client: controllers.Client{Controller: o.namespace, Client: c, Live: c}, RuntimeImage: runtimeImage, Now: func() time.Time { return *clock },
 	}}
 }
 

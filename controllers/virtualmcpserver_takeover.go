@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -228,14 +229,42 @@ func (r *VirtualMCPServerReconciler) settle(scope *virtualMCPServerScope, want *
 	})
 }
 
-// logHandOver tells about a change of who speaks.
-func logHandOver(ctx context.Context, f *virtualMCPServerFacts, want *acv1alpha1.VirtualMCPServerStatusApplyConfiguration) {
+// handOver is a change of who speaks for a runtime.
+type handOver string
+
+const (
+	noHandOver handOver = ""
+	// takeOver: the runtime stopped reporting, and the operator speaks in its place.
+	takeOver handOver = "TakeOver"
+	// giveBack: a runtime that had stopped reporting reports again.
+	giveBack handOver = "GiveBack"
+)
+
+// handOverOf compares the operator's conditions before and after a write; reason is that of the condition RuntimeReporting after it.
+// The operator alone owns that condition, so that what it said before is known to a new process, too.
+func handOverOf(have, want []metav1ac.ConditionApplyConfiguration) (h handOver, reason string) {
+	before, after := verdictOf(have, v1alpha1.ConditionRuntimeReporting), verdictOf(want, v1alpha1.ConditionRuntimeReporting)
+	silent, wasSilent := stopped[after.reason] != "", stopped[before.reason] != ""
 	switch {
-	case f.runtimeHolds && want.Phase != nil:
-		log.FromContext(ctx).Info("The runtime stopped reporting: its part of the status is unknown now", "reason", f.heartbeat.lost)
-	case f.operatorHolds && want.Phase == nil:
-		log.FromContext(ctx).Info("The runtime reports: its part of the status is its own")
+	case silent && !wasSilent:
+		return takeOver, after.reason
+	case wasSilent && after.status == metav1.ConditionTrue:
+		return giveBack, after.reason
+	default:
+		return noHandOver, after.reason
 	}
+}
+
+// tellHandOver logs and counts a change of who speaks.
+func tellHandOver(ctx context.Context, h handOver, reason string) {
+	switch h {
+	case takeOver:
+		log.FromContext(ctx).Info("The runtime stopped reporting: its part of the status is unknown now", "reason", reason)
+	case giveBack:
+		log.FromContext(ctx).Info("The runtime reports again: its part of the status is its own")
+	case noHandOver:
+	}
+	countHandOver(h, reason)
 }
 
 // statusWrite is the last status that this process applied to an object.
