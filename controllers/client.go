@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -24,10 +25,12 @@ type Client struct {
 	client.Client
 	// Live reads from the API server, for the few decisions that a cache cannot make.
 	Live client.Reader
+	// Events records events; nil records none.
+	Events events.EventRecorder
 }
 
 // NewClient builds the client of the controller of that name. Each controller has its own user agent, so that the audit log of
-// the API server says which of them asked for what.
+// the API server says which of them asked for what; it is also the reporting controller of its events.
 func NewClient(mgr ctrl.Manager, controller string) (Client, error) {
 	config := rest.CopyConfig(mgr.GetConfig())
 	config.UserAgent = UserAgentPrefix + controller
@@ -45,5 +48,5 @@ func NewClient(mgr ctrl.Manager, controller string) (Client, error) {
 	if err != nil {
 		return Client{}, fmt.Errorf("building the cached client of %s: %w", controller, err)
 	}
-	return Client{Controller: controller, Client: cached, Live: live}, nil
+	return Client{Controller: controller, Client: cached, Live: live, Events: mgr.GetEventRecorder(config.UserAgent)}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -43,6 +44,7 @@ type MCPBackendReconciler struct {
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile provisions one MCPBackend and writes its status once, at the end.
 func (r *MCPBackendReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -184,9 +186,25 @@ func (r *MCPBackendReconciler) applyStatus(ctx context.Context, b *v1alpha1.MCPB
 	if have.Status != nil {
 		have.Status.Conditions = sortConditions(have.Status.Conditions)
 	}
-	return applyStatus(ctx, r.Client, kindOf(b), have.Status, want, func() runtime.ApplyConfiguration {
+	return r.sendStatus(ctx, b, have.Status, want)
+}
+
+// sendStatus applies want if it differs from have, what the operator owns of the status that is there, and tells what changed.
+func (r *MCPBackendReconciler) sendStatus(
+	ctx context.Context, b *v1alpha1.MCPBackend, have, want *acv1alpha1.MCPBackendStatusApplyConfiguration,
+) error {
+	written, err := applyStatus(ctx, r.Client, kindOf(b), have, want, func() runtime.ApplyConfiguration {
 		return acv1alpha1.MCPBackend(b.Name, b.Namespace).WithResourceVersion(b.ResourceVersion).WithStatus(want)
 	})
+	if err != nil || !written {
+		return err
+	}
+	var before []metav1ac.ConditionApplyConfiguration
+	if have != nil {
+		before = have.Conditions
+	}
+	r.Client.announce(b, before, want.Conditions)
+	return nil
 }
 
 // SetupWithManager starts the controller with the manager.

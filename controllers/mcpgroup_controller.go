@@ -57,9 +57,10 @@ func (r *MCPGroupReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("reading the managed fields of the status: %w", err)
 	}
-	return ctrl.Result{}, applyStatus(ctx, r.Client, kindOf(g), have.Status, want, func() runtime.ApplyConfiguration {
+	_, err = applyStatus(ctx, r.Client, kindOf(g), have.Status, want, func() runtime.ApplyConfiguration {
 		return acv1alpha1.MCPGroup(g.Name, g.Namespace).WithResourceVersion(g.ResourceVersion).WithStatus(want)
 	})
+	return ctrl.Result{}, err
 }
 
 // count is the number of objects of the list's kind that name the group.

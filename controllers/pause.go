@@ -14,7 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -91,6 +90,7 @@ func (r *VirtualMCPServerReconciler) leaveAlone(ctx context.Context, s *v1alpha1
 	if have != nil {
 		*want = *have
 	}
+	before := want.Conditions
 	want.Conditions = withPaused(want.Conditions, s.Generation, at)
 	if notBefore := r.writes.notBefore(s, have, want, false); at.Before(notBefore) {
 		return requeueBefore(ctrl.Result{}, at, notBefore), nil
@@ -104,6 +104,7 @@ func (r *VirtualMCPServerReconciler) leaveAlone(ctx context.Context, s *v1alpha1
 		return ctrl.Result{}, err
 	}
 	r.writes.set(client.ObjectKeyFromObject(s), statusWrite{uid: s.UID, status: want, at: at})
+	r.Client.announce(s, before, want.Conditions)
 	return ctrl.Result{}, nil
 }
 
@@ -121,7 +122,5 @@ func (r *MCPBackendReconciler) leaveAlone(ctx context.Context, b *v1alpha1.MCPBa
 		*want = *owned.Status
 	}
 	want.Conditions = withPaused(want.Conditions, b.Generation, now(r.Now))
-	return applyStatus(ctx, r.Client, kindOf(b), owned.Status, want, func() runtime.ApplyConfiguration {
-		return acv1alpha1.MCPBackend(b.Name, b.Namespace).WithResourceVersion(b.ResourceVersion).WithStatus(want)
-	})
+	return r.sendStatus(ctx, b, owned.Status, want)
 }

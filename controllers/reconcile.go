@@ -82,17 +82,17 @@ func requeueBefore(result ctrl.Result, at time.Time, times ...time.Time) ctrl.Re
 
 // applyStatus applies want, a status of an object of a kind, if it differs from have, what our field manager owns of the status that is there. The
 // request carries a resourceVersion: if the object has changed since, it is refused, and the change itself wakes the controller
-// to decide again.
-func applyStatus[S any](ctx context.Context, c Client, kind string, have, want *S, apply func() runtime.ApplyConfiguration) error {
+// to decide again. It says whether the status was written.
+func applyStatus[S any](ctx context.Context, c Client, kind string, have, want *S, apply func() runtime.ApplyConfiguration) (bool, error) {
 	if equality.Semantic.DeepEqual(have, want) {
 		c.countApply(kind, applySkipped)
-		return nil
+		return false, nil
 	}
 	err := sendStatus(ctx, c, kind, apply())
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // sendStatus applies a status: all that our field manager owns of it from then on. The client writes the API server's answer, other

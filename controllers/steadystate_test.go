@@ -51,6 +51,7 @@ func TestSteadyStateHasNoWrites(t *testing.T) {
 		g.Expect(f.reconcileAll()).To(Succeed())
 	}).Should(Succeed())
 	f.Consistently(f.requests.writes).Should(BeEmpty())
+	f.Expect(f.requests.events()).To(BeEmpty())
 	f.Expect(f.resourceVersions()).To(Equal(before))
 }
 

@@ -229,6 +229,8 @@ type request struct {
 
 func (r request) write() bool { return r.method != http.MethodGet }
 
+func (r request) event() bool { return strings.HasPrefix(r.path, "/apis/events.k8s.io/") }
+
 // recorder keeps the requests that the operator makes.
 type recorder struct {
 	mu       sync.Mutex
@@ -257,13 +259,22 @@ func (r *recorder) of(controller string) []request {
 	return found
 }
 
-// writes returns all requests so far that may change something.
+// writes returns all requests so far that may change something, events left out.
 func (r *recorder) writes() []request {
+	return r.filter(func(req request) bool { return req.write() && !req.event() })
+}
+
+// events returns the requests so far that tell events.
+func (r *recorder) events() []request {
+	return r.filter(request.event)
+}
+
+func (r *recorder) filter(keep func(request) bool) []request {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var found []request
 	for _, req := range r.requests {
-		if req.write() {
+		if keep(req) {
 			found = append(found, req)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	coordinationv1ac "k8s.io/client-go/applyconfigurations/coordination/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
@@ -63,11 +64,11 @@ type VirtualMCPServerReconciler struct {
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles;rolebindings,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 //
 // Rights of the runtime that the operator does not use itself:
 // +kubebuilder:rbac:groups=vmcp.dev,resources=mcpbackends,verbs=get;list;watch
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=update
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create
 
 // virtualMCPServerScope is what one reconciliation works on.
 type virtualMCPServerScope struct {
@@ -331,10 +332,12 @@ func (r *VirtualMCPServerReconciler) applyStatus(ctx context.Context, scope *vir
 			return time.Time{}, client.IgnoreNotFound(err)
 		}
 		r.writes.set(client.ObjectKeyFromObject(s), statusWrite{uid: s.UID, status: want, at: at})
+		var before []metav1ac.ConditionApplyConfiguration
 		if have != nil {
-			h, reason := handOverOf(have.Conditions, want.Conditions)
-			tellHandOver(ctx, h, reason)
+			before = have.Conditions
 		}
+		tellHandOver(ctx, before, want.Conditions)
+		r.Client.announce(s, before, want.Conditions)
 	}
 	r.settle(scope, want)
 	return time.Time{}, nil

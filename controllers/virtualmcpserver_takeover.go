@@ -256,7 +256,8 @@ func handOverOf(have, want []metav1ac.ConditionApplyConfiguration) (h handOver, 
 }
 
 // tellHandOver logs and counts a change of who speaks.
-func tellHandOver(ctx context.Context, h handOver, reason string) {
+func tellHandOver(ctx context.Context, have, want []metav1ac.ConditionApplyConfiguration) {
+	h, reason := handOverOf(have, want)
 	switch h {
 	case takeOver:
 		log.FromContext(ctx).Info("The runtime stopped reporting: its part of the status is unknown now", "reason", reason)
