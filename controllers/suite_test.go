@@ -42,10 +42,11 @@ const (
 
 const runtimeImage = "registry.example.com/vmcp-runtime:test"
 
-// admin is the client of the tests themselves; operatorConfig is what the operator connects with: a user that holds nothing but
+// admin is the client of the tests themselves, and adminConfig what it connects with; operatorConfig is what the operator connects with: a user that holds nothing but
 // the generated ClusterRole, so that every test is a test of that role, too.
 var (
 	admin          client.Client
+	adminConfig    *rest.Config
 	operatorConfig *rest.Config
 )
 
@@ -77,6 +78,7 @@ func runSuite(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	config.QPS, config.Burst = -1, 0
+	adminConfig = config
 	if admin, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		return 0, err
 	}
@@ -126,7 +128,9 @@ type fixture struct {
 	namespace string
 	requests  *recorder
 	manager   ctrl.Manager
-	stop      func()
+	// operatorConfig is what the operator connects with, in the place of that of the suite.
+	operatorConfig *rest.Config
+	stop           func()
 }
 
 var namespaces atomic.Int64
@@ -148,6 +152,8 @@ func newNamespace(t *testing.T) *fixture {
 		ctx:       t.Context(),
 		namespace: fmt.Sprintf("t%d", namespaces.Add(1)),
 		requests:  &recorder{},
+
+		operatorConfig: operatorConfig,
 	}
 	f.SetDefaultEventuallyTimeout(soon)
 	f.SetDefaultEventuallyPollingInterval(often)
@@ -171,7 +177,7 @@ func (f *fixture) start() {
 // startWith runs an operator of the controllers that setup adds.
 func (f *fixture) startWith(setup func(ctrl.Manager) error) {
 	f.t.Helper()
-	config := rest.CopyConfig(operatorConfig)
+	config := rest.CopyConfig(f.operatorConfig)
 	config.QPS, config.Burst = -1, 0
 	config.Wrap(f.requests.wrap)
 	options, err := controllers.ManagerOptions([]string{f.namespace})
