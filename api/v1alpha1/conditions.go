@@ -110,6 +110,27 @@ const (
 	ReasonServiceAccountNotAllowed = "ServiceAccountNotAllowed"
 )
 
+// Reasons of Ready on an MCPExternalAuthConfig, and of the entry of a backend whose credentials cannot be used. Such a backend is
+// never called.
+const (
+	// ReasonCredentialsFound says that the Secrets exist and may be used.
+	ReasonCredentialsFound = "CredentialsFound"
+	// ReasonAuthConfigNotFound says that the MCPExternalAuthConfig that was chosen for the backend does not exist.
+	ReasonAuthConfigNotFound = "AuthConfigNotFound"
+	// ReasonAuthConfigInvalid says that the MCPExternalAuthConfig has a mistake that the schema does not catch.
+	ReasonAuthConfigInvalid = "AuthConfigInvalid"
+	// ReasonSecretNotFound says that a Secret does not exist.
+	ReasonSecretNotFound = "SecretNotFound"
+	// ReasonSecretNotAllowed says that a Secret is not labelled as a credential.
+	ReasonSecretNotAllowed = "SecretNotAllowed"
+	// ReasonSecretKeyNotFound says that a Secret lacks the key.
+	ReasonSecretKeyNotFound = "SecretKeyNotFound"
+	// ReasonSecretUnusable says that the value in a Secret cannot be used, for example not as the value of a header.
+	ReasonSecretUnusable = "SecretUnusable"
+	// ReasonSecretUnreadable says that a Secret could not be read; the message says why.
+	ReasonSecretUnreadable = "SecretUnreadable"
+)
+
 // Reasons of Ready on a VirtualMCPServer, and of its phase.
 const (
 	// ReasonAllBackendsReady says that every discovered backend is served.

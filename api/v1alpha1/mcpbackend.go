@@ -5,9 +5,7 @@ package v1alpha1
 
 import (
 	"fmt"
-	"net/url"
 	"strconv"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -127,37 +125,14 @@ func (b *MCPBackend) Validate() field.ErrorList {
 				"required with transport stdio: the bridge starts the server and cannot read the image's entry point"))
 		}
 	}
+	if b.Spec.ExternalAuthConfigRef != nil {
+		errs = append(errs, b.Spec.ExternalAuthConfigRef.validate(spec.Child("externalAuthConfigRef"))...)
+	}
 	if b.Spec.Workload != nil {
 		errs = append(errs, b.Spec.Workload.Resources.validate(spec.Child("workload", "resources"))...)
 	}
 	if b.Spec.Remote != nil {
-		errs = append(errs, atMost(spec.Child("remote", "url"), b.Spec.Remote.URL, 2048)...)
-		if msg := remoteURLError(b.Spec.Remote.URL); msg != "" {
-			errs = append(errs, field.Invalid(spec.Child("remote", "url"), redactUserinfo(b.Spec.Remote.URL), msg))
-		}
+		errs = append(errs, validateURL(spec.Child("remote"), "url", b.Spec.Remote.URL)...)
 	}
 	return errs
-}
-
-func remoteURLError(raw string) string {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "":
-		return "url must be an absolute http or https URL"
-	case u.User != nil:
-		return "url must not contain user information; credentials do not belong into a URL"
-	case strings.Contains(raw, "#"):
-		return "url must not have a fragment"
-	default:
-		return ""
-	}
-}
-
-// redactUserinfo keeps a password that somebody wrote into a URL out of error messages.
-func redactUserinfo(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil || u.User == nil {
-		return raw
-	}
-	return u.Redacted()
 }

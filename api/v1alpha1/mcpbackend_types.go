@@ -235,6 +235,11 @@ type MCPBackendSpec struct {
 	// +kubebuilder:default=streamable-http
 	Transport Transport `json:"transport,omitempty"`
 
+	// externalAuthConfigRef names the MCPExternalAuthConfig with which gateways authenticate to the backend, unless a gateway says
+	// otherwise in its spec.outgoingAuth.backends. Unset means the default of the gateway.
+	// +optional
+	ExternalAuthConfigRef *LocalReference `json:"externalAuthConfigRef,omitempty"`
+
 	// workload makes the operator run the MCP server from an image.
 	// +optional
 	Workload *Workload `json:"workload,omitempty"`

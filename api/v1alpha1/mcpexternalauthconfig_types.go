@@ -57,12 +57,32 @@ type MCPExternalAuthConfigSpec struct {
 	HeaderInjection *HeaderInjection `json:"headerInjection,omitempty"`
 }
 
+// MCPExternalAuthConfigStatus is what the operator observed about the Secrets that a configuration names.
+type MCPExternalAuthConfigStatus struct {
+	// observedGeneration is the generation of the spec that this status describes.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// conditions are: Ready, the Secrets that the configuration names exist and may be used; Stalled, a person has to change
+	// something.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
 // MCPExternalAuthConfig says how to authenticate to a backend. It holds no secret, only references to Secrets.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
 // +kubebuilder:resource:path=mcpexternalauthconfigs,scope=Namespaced,shortName=mcpauth
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="the Secrets that this configuration names may be used"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name of an MCPExternalAuthConfig has at most 63 characters: it becomes the value of a label"
+// +operator-sdk:csv:customresourcedefinitions:displayName="MCP External Auth Config",order=4,resources={{Role,v1,}}
 type MCPExternalAuthConfig struct {
 	metav1.TypeMeta `json:",inline"`
 
@@ -73,6 +93,10 @@ type MCPExternalAuthConfig struct {
 	// spec says how to authenticate.
 	// +required
 	Spec MCPExternalAuthConfigSpec `json:"spec"`
+
+	// status is what the operator observed.
+	// +optional
+	Status MCPExternalAuthConfigStatus `json:"status,omitzero"`
 }
 
 // MCPExternalAuthConfigList is a list of MCPExternalAuthConfigs.

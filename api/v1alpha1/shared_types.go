@@ -38,6 +38,13 @@ const (
 	// WorkloadServiceAccountLabel, set to "true" on a ServiceAccount, lets workloads of backends run under it. Without this
 	// consent whoever may create an MCPBackend could run code with any ServiceAccount of the namespace.
 	WorkloadServiceAccountLabel = "vmcp.dev/workload"
+	// CredentialLabel, set to "true" on a Secret, lets gateways send what it holds to backends, and workloads read it. Without this
+	// consent whoever may create an MCPBackend could send any Secret of the namespace to a server of their own.
+	CredentialLabel = "vmcp.dev/credential"
+	// AuthConfigLabel names the MCPExternalAuthConfig that an object was provisioned for.
+	AuthConfigLabel = "vmcp.dev/authconfig"
+	// GroupLabel names the MCPGroup that an object was provisioned for.
+	GroupLabel = "vmcp.dev/group"
 	// ManagedByLabel is the recommended label for the tool that manages an object.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	// ManagedByValue is the value of ManagedByLabel on everything that the operator provisions.

@@ -12,10 +12,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Longest names. Those of VirtualMCPServers and MCPBackends become part of the name of a Service.
+// Longest names. Those of VirtualMCPServers and MCPBackends become part of the name of a Service, those of MCPGroups and
+// MCPExternalAuthConfigs the value of a label.
 const (
 	maxServiceOwnerName = 52
-	maxGroupName        = 63
+	maxLabelName        = 63
 )
 
 // validateName checks what the API server checks of a name: its own rules, and those of the CRDs.
@@ -42,8 +43,9 @@ func validateName(object metav1.Object) field.ErrorList {
 		for _, text := range validation.IsDNS1123Subdomain(name) {
 			errs = append(errs, field.Invalid(path, name, text))
 		}
-		if _, group := object.(*MCPGroup); group {
-			errs = append(errs, atMost(path, name, maxGroupName)...)
+		switch object.(type) {
+		case *MCPGroup, *MCPExternalAuthConfig:
+			errs = append(errs, atMost(path, name, maxLabelName)...)
 		}
 	}
 	return errs
@@ -62,4 +64,11 @@ func atMost(path *field.Path, value string, characters int) field.ErrorList {
 		return nil
 	}
 	return field.ErrorList{field.TooLongCharacters(path, "", characters)}
+}
+
+func between(path *field.Path, value, least, most int32) field.ErrorList {
+	if least <= value && value <= most {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(path, value, fmt.Sprintf("must be between %d and %d", least, most))}
 }

@@ -4,6 +4,7 @@
 package v1alpha1
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 
@@ -20,16 +21,20 @@ const (
 	GatewayPort int32 = 4483
 	// AdminPort is the TCP port of /livez, /readyz and /metrics in the runtime's pod.
 	AdminPort int32 = 4484
-	// ServicePort is the TCP port of the runtime's Service.
+	// ServicePort is the TCP port of the runtime's Service, unless spec.endpoint.service.port says otherwise.
 	ServicePort int32 = 80
 	// EndpointPath is the HTTP path of the MCP endpoint.
 	EndpointPath = "/mcp"
 )
 
-// URL is the address of the gateway's MCP endpoint within the cluster.
+// URL is the address of the gateway's MCP endpoint: the public one, if there is one, else that within the cluster.
 func (s *VirtualMCPServer) URL() string {
-	return serviceURL(OperandName(s.Name), s.Namespace, ServicePort, EndpointPath)
+	return cmp.Or(s.Spec.Endpoint.PublicURL,
+		serviceURL(OperandName(s.Name), s.Namespace, s.Spec.Endpoint.Service.ListenPort(), EndpointPath))
 }
+
+// ListenPort is the TCP port of the Service, the default included.
+func (s EndpointService) ListenPort() int32 { return cmp.Or(s.Port, ServicePort) }
 
 // Source is spec.outgoingAuth.source, the default included.
 func (s *VirtualMCPServer) Source() OutgoingAuthSource {
@@ -62,10 +67,9 @@ func (s *VirtualMCPServerSpec) Validate(spec *field.Path) field.ErrorList {
 	if s.GroupRef.Name == "" {
 		errs = append(errs, field.Required(spec.Child("groupRef", "name"), "name the MCPGroup whose backends are served"))
 	}
-	if source := s.OutgoingAuth.Source; source != "" && source != OutgoingAuthSourceDiscovered {
-		errs = append(errs, field.NotSupported(spec.Child("outgoingAuth", "source"), source,
-			[]OutgoingAuthSource{OutgoingAuthSourceDiscovered}))
-	}
+	errs = append(errs, s.OutgoingAuth.validate(spec.Child("outgoingAuth"))...)
+	errs = append(errs, s.Endpoint.validate(spec.Child("endpoint"))...)
+	errs = append(errs, s.validateReplicas(spec)...)
 	errs = append(errs, s.Aggregation.ConflictResolution.validate(spec.Child("aggregation", "conflictResolution"))...)
 	errs = append(errs, s.Resources.validate(spec.Child("resources"))...)
 	errs = append(errs, validatePullSecrets(s.ImagePullSecrets, spec.Child("imagePullSecrets"))...)

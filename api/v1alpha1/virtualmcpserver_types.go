@@ -3,23 +3,67 @@
 
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // OutgoingAuthSource says who finds the backends and their authentication.
 //
-// +kubebuilder:validation:Enum=discovered
+// +kubebuilder:validation:Enum=discovered;inline
 type OutgoingAuthSource string
 
-// OutgoingAuthSourceDiscovered is dynamic mode: the runtime finds backends by itself; the operator never looks at them.
-const OutgoingAuthSourceDiscovered OutgoingAuthSource = "discovered"
+const (
+	// OutgoingAuthSourceDiscovered is dynamic mode: the runtime finds backends by itself; the operator never looks at them.
+	OutgoingAuthSourceDiscovered OutgoingAuthSource = "discovered"
+	// OutgoingAuthSourceInline is static mode: the operator resolves backends and their authentication into the runtime's
+	// configuration; the runtime reads neither backends nor Secrets through the API.
+	OutgoingAuthSourceInline OutgoingAuthSource = "inline"
+)
 
-// OutgoingAuth says how the gateway authenticates to backends.
+// MaxBackendAuths is the most entries of spec.outgoingAuth.backends.
+const MaxBackendAuths = 256
+
+// DefaultAuth is the authentication to backends that name none.
+type DefaultAuth struct {
+	// externalAuthConfigRef names an MCPExternalAuthConfig in the same namespace.
+	// +required
+	ExternalAuthConfigRef LocalReference `json:"externalAuthConfigRef"`
+}
+
+// BackendAuth is the authentication to one backend, whatever that backend names itself.
+type BackendAuth struct {
+	// name is the name of the backend.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+
+	// externalAuthConfigRef names an MCPExternalAuthConfig in the same namespace.
+	// +required
+	ExternalAuthConfigRef LocalReference `json:"externalAuthConfigRef"`
+}
+
+// OutgoingAuth says how the gateway finds backends and authenticates to them. The authentication to a backend is that of its entry in
+// backends, else the one that the backend names itself, else default, else none.
 type OutgoingAuth struct {
 	// source says who finds the backends and their authentication. discovered: the runtime does, by itself, and follows
-	// every change. Unset means discovered.
+	// every change. inline: the operator does and writes them into the runtime's configuration, so that the runtime needs no
+	// right to read backends, nor Secrets. Unset means discovered.
 	// +optional
 	// +kubebuilder:default=discovered
 	Source OutgoingAuthSource `json:"source,omitempty"`
+
+	// default is the authentication to backends that have no entry in backends and name none themselves. Unset means none.
+	// +optional
+	Default *DefaultAuth `json:"default,omitempty"`
+
+	// backends name the authentication to single backends; it replaces what the backend names itself. Unset means none.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=256
+	Backends []BackendAuth `json:"backends,omitempty"`
 }
 
 // ConflictResolutionStrategy says how the names of several backends become one set of names.
@@ -56,6 +100,69 @@ type Aggregation struct {
 	// conflictResolution says how the names of several backends become one set of names.
 	// +optional
 	ConflictResolution ConflictResolution `json:"conflictResolution,omitzero"`
+}
+
+// EndpointService is the Service before the gateway's pods.
+type EndpointService struct {
+	// type is the type of the Service. Unset means ClusterIP.
+	// +optional
+	// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer
+	Type corev1.ServiceType `json:"type,omitempty"`
+
+	// port is the TCP port of the Service. Unset means 80.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
+
+	// annotations are added to the Service alone, for example for the cloud's load balancer. Unset means none.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && !format.qualifiedName().validate(k).hasValue())",message="the key of an annotation is a name of at most 63 characters of A-Z a-z 0-9 - _ . that begins and ends with a letter or digit, after an optional DNS prefix and a slash"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.matches('^([^/]*[.])?vmcp[.]dev/'))",message="annotations of vmcp.dev are the operator's own"
+	Annotations map[string]AnnotationValue `json:"annotations,omitempty"`
+}
+
+// Endpoint is where MCP clients reach the gateway.
+type Endpoint struct {
+	// publicURL is the URL of the MCP endpoint for clients outside of the cluster, where an ingress or a load balancer stands before
+	// the Service: http or https, without user information, query and fragment. It becomes status.url, and the gateway answers
+	// to its host. Unset means the Service's URL within the cluster.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHost() != ''",message="publicURL must be an absolute http or https URL"
+	// +kubebuilder:validation:XValidation:rule="!self.contains('#') && !self.contains('?')",message="publicURL must have neither a query nor a fragment"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*@')",message="publicURL must not contain user information"
+	PublicURL string `json:"publicURL,omitempty"`
+
+	// service is the Service before the gateway's pods.
+	// +optional
+	Service EndpointService `json:"service,omitzero"`
+}
+
+// Autoscaling lets a HorizontalPodAutoscaler choose the number of the gateway's pods by their use of CPU.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.minReplicas) || self.minReplicas <= self.maxReplicas",message="minReplicas must not exceed maxReplicas"
+type Autoscaling struct {
+	// minReplicas is the least number of pods. Unset means 1.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	MinReplicas *int32 `json:"minReplicas,omitempty"`
+
+	// maxReplicas is the greatest number of pods.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	MaxReplicas int32 `json:"maxReplicas"`
+
+	// targetCPUUtilizationPercentage is the use of CPU that is aimed at, in percent of what the pods request, on average over all
+	// pods. Unset means 80.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	TargetCPUUtilizationPercentage *int32 `json:"targetCPUUtilizationPercentage,omitempty"`
 }
 
 // PatchKind is a kind of object that the operator provisions for a VirtualMCPServer.
@@ -124,6 +231,9 @@ type CommonMetadata struct {
 }
 
 // VirtualMCPServerSpec describes a gateway.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.replicas) || !has(self.autoscaling)",message="replicas and autoscaling exclude each other: the autoscaler chooses the number of pods"
+// +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || !has(self.resources) || (has(self.resources.requests) && 'cpu' in self.resources.requests)",message="autoscaling needs resources.requests.cpu: the use of CPU is measured in percent of it"
 type VirtualMCPServerSpec struct {
 	// groupRef names the MCPGroup whose backends the gateway serves.
 	// +required
@@ -136,6 +246,21 @@ type VirtualMCPServerSpec struct {
 	// aggregation says how what the backends offer becomes one catalog.
 	// +optional
 	Aggregation Aggregation `json:"aggregation,omitzero"`
+
+	// endpoint says where MCP clients reach the gateway. Unset means a Service of type ClusterIP at port 80.
+	// +optional
+	Endpoint Endpoint `json:"endpoint,omitzero"`
+
+	// replicas is the number of the gateway's pods. Unset means that the operator leaves the number alone: one at first, and then
+	// whatever "kubectl scale" says.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// autoscaling lets a HorizontalPodAutoscaler choose the number of the gateway's pods. Unset means that none does.
+	// +optional
+	Autoscaling *Autoscaling `json:"autoscaling,omitempty"`
 
 	// resources are the compute resources of the gateway's container. Unset means requests of 50m CPU and 64Mi memory, and no
 	// limits; once set, it says all there is.
@@ -235,6 +360,14 @@ type DiscoveredBackend struct {
 	// transport is the transport of the backend.
 	// +optional
 	Transport Transport `json:"transport,omitempty"`
+
+	// authType is the way in which the runtime authenticates to the backend. Absent means not at all.
+	// +optional
+	AuthType ExternalAuthType `json:"authType,omitempty"`
+
+	// authConfigRef names the MCPExternalAuthConfig that was chosen for the backend. Absent means none.
+	// +optional
+	AuthConfigRef *LocalReference `json:"authConfigRef,omitempty"`
 
 	// status is the runtime's verdict.
 	// +optional

@@ -132,7 +132,7 @@ func TestLoadMistakes(t *testing.T) {
 		},
 		"values.yaml": {
 			`F:3: metadata.name: Invalid value: "auth-team": names of VirtualMCPServers that begin with auth- are reserved`,
-			`F:7: spec.outgoingAuth.source: Unsupported value: "inline": supported values: "discovered"`,
+			`F:7: spec.outgoingAuth.source: Unsupported value: "guessed": supported values: "discovered", "inline"`,
 			`F:10: spec.aggregation.conflictResolution.prefixFormat: Invalid value: "no placeholder": at most 32 characters of A-Z a-z 0-9 _ . - around exactly one {backend}`,
 			`F:15: metadata.name: Invalid value: "1st": the name of an MCPBackend is a DNS label of at most 52 characters that begins with a letter: it becomes part of the name of a Service`,
 			`F:19: spec.transport: Invalid value: "stdio": transport stdio is for workload only: a service or remote backend is reached over HTTP`,

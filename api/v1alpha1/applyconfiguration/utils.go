@@ -21,6 +21,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 	// Group=vmcp.dev, Version=v1alpha1
 	case v1alpha1.SchemeGroupVersion.WithKind("Aggregation"):
 		return &apiv1alpha1.AggregationApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Autoscaling"):
+		return &apiv1alpha1.AutoscalingApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("BackendAuth"):
+		return &apiv1alpha1.BackendAuthApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("BackendsSummary"):
 		return &apiv1alpha1.BackendsSummaryApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CatalogSummary"):
@@ -33,8 +37,14 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ConfigMapVolumeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ConflictResolution"):
 		return &apiv1alpha1.ConflictResolutionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("DefaultAuth"):
+		return &apiv1alpha1.DefaultAuthApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DiscoveredBackend"):
 		return &apiv1alpha1.DiscoveredBackendApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Endpoint"):
+		return &apiv1alpha1.EndpointApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EndpointService"):
+		return &apiv1alpha1.EndpointServiceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EnvVar"):
 		return &apiv1alpha1.EnvVarApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HeaderInjection"):
@@ -51,6 +61,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.MCPExternalAuthConfigApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MCPExternalAuthConfigSpec"):
 		return &apiv1alpha1.MCPExternalAuthConfigSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("MCPExternalAuthConfigStatus"):
+		return &apiv1alpha1.MCPExternalAuthConfigStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MCPGroup"):
 		return &apiv1alpha1.MCPGroupApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MCPGroupSpec"):

@@ -34,6 +34,27 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConflictResolution
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.AnnotationValue
   scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Autoscaling
+  map:
+    fields:
+    - name: maxReplicas
+      type:
+        scalar: numeric
+    - name: minReplicas
+      type:
+        scalar: numeric
+    - name: targetCPUUtilizationPercentage
+      type:
+        scalar: numeric
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.BackendAuth
+  map:
+    fields:
+    - name: externalAuthConfigRef
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LocalReference
+    - name: name
+      type:
+        scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.BackendSource
   scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.BackendStatus
@@ -103,9 +124,21 @@ var schemaYAML = typed.YAMLObject(`types:
       default: prefix
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConflictResolutionStrategy
   scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.DefaultAuth
+  map:
+    fields:
+    - name: externalAuthConfigRef
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LocalReference
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.DiscoveredBackend
   map:
     fields:
+    - name: authConfigRef
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LocalReference
+    - name: authType
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ExternalAuthType
     - name: kind
       type:
         scalar: string
@@ -151,6 +184,29 @@ var schemaYAML = typed.YAMLObject(`types:
         elementType:
           namedType: __untyped_deduced_
         elementRelationship: separable
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Endpoint
+  map:
+    fields:
+    - name: publicURL
+      type:
+        scalar: string
+    - name: service
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.EndpointService
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.EndpointService
+  map:
+    fields:
+    - name: annotations
+      type:
+        map:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.AnnotationValue
+    - name: port
+      type:
+        scalar: numeric
+    - name: type
+      type:
+        namedType: io.k8s.api.core.v1.ServiceType
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.EnvVar
   map:
     fields:
@@ -200,6 +256,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.MCPBackendSpec
   map:
     fields:
+    - name: externalAuthConfigRef
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LocalReference
     - name: groupRef
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LocalReference
@@ -248,6 +307,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: spec
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.MCPExternalAuthConfigSpec
+    - name: status
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.MCPExternalAuthConfigStatus
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.MCPExternalAuthConfigSpec
   map:
     fields:
@@ -257,6 +319,20 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: type
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ExternalAuthType
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.MCPExternalAuthConfigStatus
+  map:
+    fields:
+    - name: conditions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
+          elementRelationship: associative
+          keys:
+          - type
+    - name: observedGeneration
+      type:
+        scalar: numeric
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.MCPGroup
   map:
     fields:
@@ -296,6 +372,17 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.OutgoingAuth
   map:
     fields:
+    - name: backends
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.BackendAuth
+          elementRelationship: associative
+          keys:
+          - name
+    - name: default
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.DefaultAuth
     - name: source
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.OutgoingAuthSource
@@ -392,9 +479,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: aggregation
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Aggregation
+    - name: autoscaling
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Autoscaling
     - name: commonMetadata
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.CommonMetadata
+    - name: endpoint
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Endpoint
     - name: groupRef
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LocalReference
@@ -415,6 +508,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Patch
           elementRelationship: atomic
+    - name: replicas
+      type:
+        scalar: numeric
     - name: resources
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ComputeResources
@@ -546,6 +642,8 @@ var schemaYAML = typed.YAMLObject(`types:
   map:
     elementType:
       namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
+- name: io.k8s.api.core.v1.ServiceType
+  scalar: string
 - name: io.k8s.apimachinery.pkg.api.resource.Quantity
   scalar: untyped
   list:

@@ -25,6 +25,10 @@ type DiscoveredBackendApplyConfiguration struct {
 	URL *string `json:"url,omitempty"`
 	// transport is the transport of the backend.
 	Transport *apiv1alpha1.Transport `json:"transport,omitempty"`
+	// authType is the way in which the runtime authenticates to the backend. Absent means not at all.
+	AuthType *apiv1alpha1.ExternalAuthType `json:"authType,omitempty"`
+	// authConfigRef names the MCPExternalAuthConfig that was chosen for the backend. Absent means none.
+	AuthConfigRef *LocalReferenceApplyConfiguration `json:"authConfigRef,omitempty"`
 	// status is the runtime's verdict.
 	Status *apiv1alpha1.BackendStatus `json:"status,omitempty"`
 	// reason is the cause of the verdict in one CamelCase word.
@@ -82,6 +86,22 @@ func (b *DiscoveredBackendApplyConfiguration) WithURL(value string) *DiscoveredB
 // If called multiple times, the Transport field is set to the value of the last call.
 func (b *DiscoveredBackendApplyConfiguration) WithTransport(value apiv1alpha1.Transport) *DiscoveredBackendApplyConfiguration {
 	b.Transport = &value
+	return b
+}
+
+// WithAuthType sets the AuthType field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AuthType field is set to the value of the last call.
+func (b *DiscoveredBackendApplyConfiguration) WithAuthType(value apiv1alpha1.ExternalAuthType) *DiscoveredBackendApplyConfiguration {
+	b.AuthType = &value
+	return b
+}
+
+// WithAuthConfigRef sets the AuthConfigRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AuthConfigRef field is set to the value of the last call.
+func (b *DiscoveredBackendApplyConfiguration) WithAuthConfigRef(value *LocalReferenceApplyConfiguration) *DiscoveredBackendApplyConfiguration {
+	b.AuthConfigRef = value
 	return b
 }
 

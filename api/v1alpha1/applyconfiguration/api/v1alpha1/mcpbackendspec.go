@@ -19,6 +19,9 @@ type MCPBackendSpecApplyConfiguration struct {
 	GroupRef *LocalReferenceApplyConfiguration `json:"groupRef,omitempty"`
 	// transport says how the backend is spoken to. Unset means streamable-http.
 	Transport *apiv1alpha1.Transport `json:"transport,omitempty"`
+	// externalAuthConfigRef names the MCPExternalAuthConfig with which gateways authenticate to the backend, unless a gateway says
+	// otherwise in its spec.outgoingAuth.backends. Unset means the default of the gateway.
+	ExternalAuthConfigRef *LocalReferenceApplyConfiguration `json:"externalAuthConfigRef,omitempty"`
 	// workload makes the operator run the MCP server from an image.
 	Workload *WorkloadApplyConfiguration `json:"workload,omitempty"`
 	// service is an MCP server behind a Service in the same namespace.
@@ -46,6 +49,14 @@ func (b *MCPBackendSpecApplyConfiguration) WithGroupRef(value *LocalReferenceApp
 // If called multiple times, the Transport field is set to the value of the last call.
 func (b *MCPBackendSpecApplyConfiguration) WithTransport(value apiv1alpha1.Transport) *MCPBackendSpecApplyConfiguration {
 	b.Transport = &value
+	return b
+}
+
+// WithExternalAuthConfigRef sets the ExternalAuthConfigRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ExternalAuthConfigRef field is set to the value of the last call.
+func (b *MCPBackendSpecApplyConfiguration) WithExternalAuthConfigRef(value *LocalReferenceApplyConfiguration) *MCPBackendSpecApplyConfiguration {
+	b.ExternalAuthConfigRef = value
 	return b
 }
 

@@ -24,6 +24,8 @@ type MCPExternalAuthConfigApplyConfiguration struct {
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec says how to authenticate.
 	Spec *MCPExternalAuthConfigSpecApplyConfiguration `json:"spec,omitempty"`
+	// status is what the operator observed.
+	Status *MCPExternalAuthConfigStatusApplyConfiguration `json:"status,omitempty"`
 }
 
 // MCPExternalAuthConfig constructs a declarative configuration of the MCPExternalAuthConfig type for use with
@@ -70,6 +72,12 @@ func ExtractMCPExternalAuthConfigFrom(mCPExternalAuthConfig *apiv1alpha1.MCPExte
 // applied if another fieldManager has updated or force applied any of the previously applied fields.
 func ExtractMCPExternalAuthConfig(mCPExternalAuthConfig *apiv1alpha1.MCPExternalAuthConfig, fieldManager string) (*MCPExternalAuthConfigApplyConfiguration, error) {
 	return ExtractMCPExternalAuthConfigFrom(mCPExternalAuthConfig, fieldManager, "")
+}
+
+// ExtractMCPExternalAuthConfigStatus extracts the applied configuration owned by fieldManager from
+// mCPExternalAuthConfig for the status subresource.
+func ExtractMCPExternalAuthConfigStatus(mCPExternalAuthConfig *apiv1alpha1.MCPExternalAuthConfig, fieldManager string) (*MCPExternalAuthConfigApplyConfiguration, error) {
+	return ExtractMCPExternalAuthConfigFrom(mCPExternalAuthConfig, fieldManager, "status")
 }
 
 func (b MCPExternalAuthConfigApplyConfiguration) IsApplyConfiguration() {}
@@ -237,6 +245,14 @@ func (b *MCPExternalAuthConfigApplyConfiguration) ensureObjectMetaApplyConfigura
 // If called multiple times, the Spec field is set to the value of the last call.
 func (b *MCPExternalAuthConfigApplyConfiguration) WithSpec(value *MCPExternalAuthConfigSpecApplyConfiguration) *MCPExternalAuthConfigApplyConfiguration {
 	b.Spec = value
+	return b
+}
+
+// WithStatus sets the Status field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Status field is set to the value of the last call.
+func (b *MCPExternalAuthConfigApplyConfiguration) WithStatus(value *MCPExternalAuthConfigStatusApplyConfiguration) *MCPExternalAuthConfigApplyConfiguration {
+	b.Status = value
 	return b
 }
 

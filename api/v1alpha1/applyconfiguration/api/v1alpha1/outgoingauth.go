@@ -12,11 +12,17 @@ import (
 // OutgoingAuthApplyConfiguration represents a declarative configuration of the OutgoingAuth type for use
 // with apply.
 //
-// OutgoingAuth says how the gateway authenticates to backends.
+// OutgoingAuth says how the gateway finds backends and authenticates to them. The authentication to a backend is that of its entry in
+// backends, else the one that the backend names itself, else default, else none.
 type OutgoingAuthApplyConfiguration struct {
 	// source says who finds the backends and their authentication. discovered: the runtime does, by itself, and follows
-	// every change. Unset means discovered.
+	// every change. inline: the operator does and writes them into the runtime's configuration, so that the runtime needs no
+	// right to read backends, nor Secrets. Unset means discovered.
 	Source *apiv1alpha1.OutgoingAuthSource `json:"source,omitempty"`
+	// default is the authentication to backends that have no entry in backends and name none themselves. Unset means none.
+	Default *DefaultAuthApplyConfiguration `json:"default,omitempty"`
+	// backends name the authentication to single backends; it replaces what the backend names itself. Unset means none.
+	Backends []BackendAuthApplyConfiguration `json:"backends,omitempty"`
 }
 
 // OutgoingAuthApplyConfiguration constructs a declarative configuration of the OutgoingAuth type for use with
@@ -30,5 +36,26 @@ func OutgoingAuth() *OutgoingAuthApplyConfiguration {
 // If called multiple times, the Source field is set to the value of the last call.
 func (b *OutgoingAuthApplyConfiguration) WithSource(value apiv1alpha1.OutgoingAuthSource) *OutgoingAuthApplyConfiguration {
 	b.Source = &value
+	return b
+}
+
+// WithDefault sets the Default field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Default field is set to the value of the last call.
+func (b *OutgoingAuthApplyConfiguration) WithDefault(value *DefaultAuthApplyConfiguration) *OutgoingAuthApplyConfiguration {
+	b.Default = value
+	return b
+}
+
+// WithBackends adds the given value to the Backends field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Backends field.
+func (b *OutgoingAuthApplyConfiguration) WithBackends(values ...*BackendAuthApplyConfiguration) *OutgoingAuthApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithBackends")
+		}
+		b.Backends = append(b.Backends, *values[i])
+	}
 	return b
 }

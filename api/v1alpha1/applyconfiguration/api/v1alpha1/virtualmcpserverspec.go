@@ -16,6 +16,13 @@ type VirtualMCPServerSpecApplyConfiguration struct {
 	OutgoingAuth *OutgoingAuthApplyConfiguration `json:"outgoingAuth,omitempty"`
 	// aggregation says how what the backends offer becomes one catalog.
 	Aggregation *AggregationApplyConfiguration `json:"aggregation,omitempty"`
+	// endpoint says where MCP clients reach the gateway. Unset means a Service of type ClusterIP at port 80.
+	Endpoint *EndpointApplyConfiguration `json:"endpoint,omitempty"`
+	// replicas is the number of the gateway's pods. Unset means that the operator leaves the number alone: one at first, and then
+	// whatever "kubectl scale" says.
+	Replicas *int32 `json:"replicas,omitempty"`
+	// autoscaling lets a HorizontalPodAutoscaler choose the number of the gateway's pods. Unset means that none does.
+	Autoscaling *AutoscalingApplyConfiguration `json:"autoscaling,omitempty"`
 	// resources are the compute resources of the gateway's container. Unset means requests of 50m CPU and 64Mi memory, and no
 	// limits; once set, it says all there is.
 	Resources *ComputeResourcesApplyConfiguration `json:"resources,omitempty"`
@@ -59,6 +66,30 @@ func (b *VirtualMCPServerSpecApplyConfiguration) WithOutgoingAuth(value *Outgoin
 // If called multiple times, the Aggregation field is set to the value of the last call.
 func (b *VirtualMCPServerSpecApplyConfiguration) WithAggregation(value *AggregationApplyConfiguration) *VirtualMCPServerSpecApplyConfiguration {
 	b.Aggregation = value
+	return b
+}
+
+// WithEndpoint sets the Endpoint field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Endpoint field is set to the value of the last call.
+func (b *VirtualMCPServerSpecApplyConfiguration) WithEndpoint(value *EndpointApplyConfiguration) *VirtualMCPServerSpecApplyConfiguration {
+	b.Endpoint = value
+	return b
+}
+
+// WithReplicas sets the Replicas field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Replicas field is set to the value of the last call.
+func (b *VirtualMCPServerSpecApplyConfiguration) WithReplicas(value int32) *VirtualMCPServerSpecApplyConfiguration {
+	b.Replicas = &value
+	return b
+}
+
+// WithAutoscaling sets the Autoscaling field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Autoscaling field is set to the value of the last call.
+func (b *VirtualMCPServerSpecApplyConfiguration) WithAutoscaling(value *AutoscalingApplyConfiguration) *VirtualMCPServerSpecApplyConfiguration {
+	b.Autoscaling = value
 	return b
 }
 
