@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -173,9 +174,22 @@ func kindOf(o client.Object) string {
 		return "MCPBackend"
 	case *v1alpha1.MCPGroup:
 		return "MCPGroup"
+	case *v1alpha1.MCPExternalAuthConfig:
+		return "MCPExternalAuthConfig"
 	default:
 		return ""
 	}
+}
+
+// ownerReference makes owner, one of our own objects, the controller of an object: it goes with its owner.
+func ownerReference(owner client.Object) *metav1ac.OwnerReferenceApplyConfiguration {
+	return metav1ac.OwnerReference().
+		WithAPIVersion(v1alpha1.GroupVersion.String()).
+		WithKind(kindOf(owner)).
+		WithName(owner.GetName()).
+		WithUID(owner.GetUID()).
+		WithController(true).
+		WithBlockOwnerDeletion(true)
 }
 
 // remove deletes an object if owner controls it. An object that is not there, or somebody else's, is left alone.

@@ -38,6 +38,9 @@ func Setup(ctx context.Context, mgr ctrl.Manager, settings Settings) error {
 		{MCPGroupController, func(c Client) error {
 			return (&MCPGroupReconciler{Client: c}).SetupWithManager(mgr)
 		}},
+		{MCPExternalAuthConfigController, func(c Client) error {
+			return (&MCPExternalAuthConfigReconciler{Client: c}).SetupWithManager(mgr)
+		}},
 	} {
 		c, err := NewClient(mgr, setup.name)
 		if err != nil {

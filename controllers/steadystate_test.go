@@ -27,6 +27,8 @@ func TestSteadyStateHasNoWrites(t *testing.T) {
 	f.create(f.group("team"))
 	f.converge("gateway")
 	f.create(f.backend("grafana", remote("https://mcp.example.com/mcp")), f.workloadBackend("kube"))
+	f.create(f.credential("token"), f.authConfig("token", "token"))
+	f.eventuallyUsable("token")
 	f.eventuallyBackend("grafana", haveCondition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonNothingToProvision))
 	f.Eventually(func(g Gomega) {
 		_, err := get[corev1.Service](f, "mcpb-kube")
@@ -74,6 +76,9 @@ func (f *fixture) reconcileAll() error {
 		controllers.MCPGroupController: func(c controllers.Client) (ctrl.Result, error) {
 			return (&controllers.MCPGroupReconciler{Client: c}).Reconcile(f.ctx, f.requestFor("team"))
 		},
+		controllers.MCPExternalAuthConfigController: func(c controllers.Client) (ctrl.Result, error) {
+			return (&controllers.MCPExternalAuthConfigReconciler{Client: c}).Reconcile(f.ctx, f.requestFor("token"))
+		},
 	} {
 		c, err := controllers.NewClient(f.manager, name)
 		if err != nil {
@@ -96,7 +101,7 @@ func (f *fixture) resourceVersions() map[string]string {
 	versions := map[string]string{}
 	for _, list := range []client.ObjectList{
 		&v1alpha1.VirtualMCPServerList{}, &v1alpha1.MCPBackendList{}, &v1alpha1.MCPGroupList{},
-		&corev1.ServiceAccountList{}, &rbacv1.RoleList{}, &rbacv1.RoleBindingList{}, &corev1.ConfigMapList{},
+		&v1alpha1.MCPExternalAuthConfigList{}, &corev1.ServiceAccountList{}, &rbacv1.RoleList{}, &rbacv1.RoleBindingList{}, &corev1.ConfigMapList{},
 		&coordinationv1.LeaseList{}, &appsv1.DeploymentList{}, &corev1.ServiceList{},
 	} {
 		f.Expect(admin.List(f.ctx, list, client.InNamespace(f.namespace))).To(Succeed())

@@ -231,6 +231,7 @@ type request struct {
 	userAgent string
 	method    string
 	path      string
+	accept    string
 }
 
 func (r request) write() bool { return r.method != http.MethodGet }
@@ -246,7 +247,7 @@ type recorder struct {
 func (r *recorder) wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		r.mu.Lock()
-		r.requests = append(r.requests, request{req.UserAgent(), req.Method, req.URL.Path})
+		r.requests = append(r.requests, request{req.UserAgent(), req.Method, req.URL.Path, req.Header.Get("Accept")})
 		r.mu.Unlock()
 		return next.RoundTrip(req)
 	})

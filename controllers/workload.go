@@ -52,21 +52,11 @@ func workloadLabels(b *v1alpha1.MCPBackend) map[string]string {
 	return labels
 }
 
-func backendOwner(b *v1alpha1.MCPBackend) *metav1ac.OwnerReferenceApplyConfiguration {
-	return metav1ac.OwnerReference().
-		WithAPIVersion(v1alpha1.GroupVersion.String()).
-		WithKind("MCPBackend").
-		WithName(b.Name).
-		WithUID(b.UID).
-		WithController(true).
-		WithBlockOwnerDeletion(true)
-}
-
 // newWorkloadService is the Service of a workload backend.
 func newWorkloadService(b *v1alpha1.MCPBackend) *corev1ac.ServiceApplyConfiguration {
 	return corev1ac.Service(v1alpha1.WorkloadName(b.Name), b.Namespace).
 		WithLabels(workloadLabels(b)).
-		WithOwnerReferences(backendOwner(b)).
+		WithOwnerReferences(ownerReference(b)).
 		WithSpec(corev1ac.ServiceSpec().
 			WithType(corev1.ServiceTypeClusterIP).
 			WithSelector(workloadSelector(b)).
@@ -83,7 +73,7 @@ func newWorkloadService(b *v1alpha1.MCPBackend) *corev1ac.ServiceApplyConfigurat
 func newWorkloadDeployment(b *v1alpha1.MCPBackend, runtimeImage string) *appsv1ac.DeploymentApplyConfiguration {
 	return appsv1ac.Deployment(v1alpha1.WorkloadName(b.Name), b.Namespace).
 		WithLabels(workloadLabels(b)).
-		WithOwnerReferences(backendOwner(b)).
+		WithOwnerReferences(ownerReference(b)).
 		WithSpec(appsv1ac.DeploymentSpec().
 			WithReplicas(1).
 			WithStrategy(workloadStrategy(b.Spec.Workload)).

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -43,12 +44,22 @@ func (s *MCPExternalAuthConfigSpec) validate(spec *field.Path) field.ErrorList {
 	case slices.Contains(reservedHeaders, lower) || strings.HasPrefix(lower, "mcp-"):
 		errs = append(errs, field.Invalid(path.Child("headerName"), name, "headerName must not be a header that HTTP or MCP give a meaning of their own"))
 	}
-	ref := path.Child("secretRef")
-	if s.HeaderInjection.SecretRef.Name == "" {
-		errs = append(errs, field.Required(ref.Child("name"), "name the Secret that holds the value"))
+	return append(errs, s.HeaderInjection.SecretRef.validate(path.Child("secretRef"))...)
+}
+
+// validate checks more than the schema says: a name that no Secret can have is a mistake, not a Secret that is yet to come.
+func (r SecretKeyReference) validate(path *field.Path) field.ErrorList {
+	return append(LocalReference{Name: r.Name}.validate(path), validateKey(r.Key, path.Child("key"))...)
+}
+
+// validateKey checks a key of a Secret or ConfigMap.
+func validateKey(key string, path *field.Path) field.ErrorList {
+	if key == "" {
+		return field.ErrorList{field.Required(path, "name the key")}
 	}
-	if s.HeaderInjection.SecretRef.Key == "" {
-		errs = append(errs, field.Required(ref.Child("key"), "name the key of the Secret that holds the value"))
+	var errs field.ErrorList
+	for _, text := range validation.IsConfigMapKey(key) {
+		errs = append(errs, field.Invalid(path, key, text))
 	}
 	return errs
 }

@@ -92,12 +92,21 @@ func (a OutgoingAuth) Resolve(backend string, own *LocalReference, find func(nam
 	return ResolvedAuth{Config: name, Spec: config.Spec}
 }
 
-// SecretNames are the names of the Secrets that s names, each once, in order.
-func (s MCPExternalAuthConfigSpec) SecretNames() []string {
+// SecretUses are the places at which s names Secrets, in order.
+func (s MCPExternalAuthConfigSpec) SecretUses() []SecretUse {
 	if s.HeaderInjection == nil {
 		return nil
 	}
-	return []string{s.HeaderInjection.SecretRef.Name}
+	return []SecretUse{{field.NewPath("spec", "headerInjection", "secretRef"), s.HeaderInjection.SecretRef.Name}}
+}
+
+// SecretNames are the names of the Secrets that s names, each once, in order.
+func (s MCPExternalAuthConfigSpec) SecretNames() []string {
+	names := map[string]bool{}
+	for _, use := range s.SecretUses() {
+		names[use.Name] = true
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 func (a OutgoingAuth) validate(path *field.Path) field.ErrorList {

@@ -3,7 +3,10 @@
 
 package v1alpha1
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
 
 // LocalReference names an object of a known kind in the same namespace.
 type LocalReference struct {
@@ -12,6 +15,16 @@ type LocalReference struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
+}
+
+// SecretUse is a place in a spec that names a Secret which must carry the CredentialLabel.
+//
+// +kubebuilder:object:generate=false
+type SecretUse struct {
+	// Path is the place.
+	Path *field.Path
+	// Name is the name of the Secret.
+	Name string
 }
 
 // ComputeResources are requests and limits of compute resources, by resource name.
