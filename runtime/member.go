@@ -4,6 +4,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,8 @@ func (m *member) view() view {
 	v := view{member: m}
 	if m.monitor == nil {
 		v.verdict = health.Verdict{
-			Status: v1alpha1.BackendUnavailable, Reason: m.target.Refused.Reason, Message: m.target.Refused.Message, Since: m.created,
+			Status: cmp.Or(m.target.Refused.Status, v1alpha1.BackendUnavailable), Reason: m.target.Refused.Reason,
+			Message: m.target.Refused.Message, Since: m.created,
 		}
 		return v
 	}
@@ -86,7 +88,7 @@ func (m *member) Load(ctx context.Context) error {
 
 // Classify implements health.Backend.
 func (m *member) Classify(err error) health.Fault {
-	f := backend.Classify(m.target.Key, err)
+	f := m.client.Classify(err)
 	return health.Fault{Reason: f.Reason, Message: f.Message, Unauthorized: f.Unauthorized}
 }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/auth"
 )
 
 // KindMCPBackend is the kind of backends that MCPBackend objects describe.
@@ -42,12 +43,17 @@ type Target struct {
 	// DeclaredTransport is the transport that the object names; stdio where a bridge stands before the server.
 	DeclaredTransport v1alpha1.Transport
 
+	// Auth says how the gateway authenticates to the backend. It is known, as far as it can be, of a refused backend too.
+	Auth auth.Strategy
+
 	// Refused, when not zero, says why the backend must not be called at all.
 	Refused Refusal
 }
 
 // Refusal is a reason, from the reasons of status.discoveredBackends or Validate, not to call a backend.
 type Refusal struct {
+	// Status is the status that the backend has; empty means unavailable.
+	Status  v1alpha1.BackendStatus
 	Reason  string
 	Message string
 }

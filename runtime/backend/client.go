@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/auth"
 )
 
 // Methods of MCP that the client sends by itself.
@@ -66,6 +68,8 @@ func orDefault[T comparable](value, fallback T) T {
 type Options struct {
 	// Transport carries the HTTP requests. Nil means one of the client's own, which honours the proxy variables.
 	Transport http.RoundTripper
+	// Credential is what Target.Auth puts on each request; see Client.UseCredential.
+	Credential auth.Credential
 	// Logger gets what an operator of the gateway may want to know. Nil discards it.
 	Logger *slog.Logger
 	// Name and Version are what the gateway calls itself towards the backend (clientInfo).
@@ -85,6 +89,7 @@ type Client struct {
 
 	transport http.RoundTripper
 	closeIdle func()
+	auth      *auth.Transport // nil if the backend is called without credentials
 
 	nextID  atomic.Int64
 	version atomic.Pointer[string]
@@ -120,7 +125,35 @@ func NewClient(t Target, opts Options) *Client {
 		own := newTransport()
 		c.transport, c.closeIdle = own, own.CloseIdleConnections
 	}
+	if t.Auth != (auth.Strategy{}) {
+		c.auth = auth.NewTransport(c.transport, t.Auth, t.URL)
+		c.auth.Use(opts.Credential)
+		c.transport = c.auth
+	}
 	return c
+}
+
+// UseCredential makes another credential that of all requests from now on. The session goes on; if the backend refuses it
+// with the new credential, the next probe opens another.
+func (c *Client) UseCredential(credential auth.Credential) {
+	if c.auth != nil {
+		c.auth.Use(credential)
+	}
+}
+
+// credential is the present credential, zero if the backend is called without any.
+func (c *Client) credential() auth.Credential {
+	if c.auth == nil {
+		return auth.Credential{}
+	}
+	return c.auth.Credential()
+}
+
+// Classify is the package's Classify for an error of this client.
+func (c *Client) Classify(err error) Fault {
+	f := Classify(c.target.Key, err)
+	f.Message = c.credential().Redact(f.Message)
+	return f
 }
 
 func newTransport() *http.Transport {
@@ -160,8 +193,8 @@ func (c *Client) Probe(ctx context.Context) error {
 		return nil
 	}
 	_, err = s.request(ctx, c.nextID.Add(1), methodPing, nil)
-	if errors.Is(err, errSessionLost) {
-		c.drop(s)
+	if errors.Is(err, errSessionLost) || unauthorized(err) && s.credential != c.credential() {
+		c.drop(s) // forgotten, or bound to a credential that is used no more
 		_, _, err = c.acquire(ctx)
 		return err
 	}

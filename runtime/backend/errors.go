@@ -44,11 +44,19 @@ type StatusError struct {
 	// Method is the MCP method that was asked, for example initialize; "" when the request was none.
 	Method string
 	Status int
+	// AuthConfig names the MCPExternalAuthConfig whose credentials the request carried; "" when it carried none.
+	AuthConfig string
 }
 
 // Error implements error.
 func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s answered %s to %s", e.Endpoint, statusText(e.Status), requestOf(e.Method))
+}
+
+// unauthorized says that the backend refused the credentials, or wants some.
+func unauthorized(err error) bool {
+	status, ok := errors.AsType[*StatusError](err)
+	return ok && (status.Status == http.StatusUnauthorized || status.Status == http.StatusForbidden)
 }
 
 // NotMCPError is an answer that no MCP server gives, for example a web page.

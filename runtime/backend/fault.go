@@ -18,6 +18,7 @@ import (
 	"unicode"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/auth"
 )
 
 // maxQuoted is the most runes of a backend's own words that a Fault quotes.
@@ -67,6 +68,7 @@ func classifyAnswer(err error) (reason, message, public string, ok bool) {
 		notMCP   *NotMCPError
 		rpc      *RPCError
 		redirect *redirectError
+		origin   *auth.OriginError
 		version  *versionError
 		refused  *refusedError
 	)
@@ -83,6 +85,8 @@ func classifyAnswer(err error) (reason, message, public string, ok bool) {
 			notMCP.Error() + "; check the address, and that an MCP server listens there", "does not speak MCP", true
 	case errors.As(err, &redirect):
 		return v1alpha1.ReasonNotMCP, redirect.Error(), "redirects elsewhere", true
+	case errors.As(err, &origin):
+		return v1alpha1.ReasonNotMCP, origin.Error() + "; name the final address in the backend's definition", "redirects elsewhere", true
 	case errors.As(err, &rpc):
 		return v1alpha1.ReasonProtocolError, "the backend answered " + quote(rpc), "answered with an MCP error", true
 	case errors.As(err, &version):
@@ -99,8 +103,13 @@ func classifyAnswer(err error) (reason, message, public string, ok bool) {
 
 func classifyStatus(e *StatusError) (reason, message, public string) {
 	switch {
-	case e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden:
-		return v1alpha1.ReasonUnauthorized, e.Error() + ": it wants other credentials", "refuses the gateway's credentials"
+	case unauthorized(e) && e.AuthConfig != "":
+		return v1alpha1.ReasonUnauthorized,
+			fmt.Sprintf("%v: it refuses the credentials of MCPExternalAuthConfig %q", e, e.AuthConfig), "refuses the gateway's credentials"
+	case unauthorized(e):
+		return v1alpha1.ReasonUnauthorized,
+			e.Error() + ": it wants other credentials; name an MCPExternalAuthConfig in the backend's externalAuthConfigRef, " +
+				"or in spec.outgoingAuth of the VirtualMCPServer", "refuses the gateway's credentials"
 	case e.Status == http.StatusRequestTimeout || e.Status == http.StatusGatewayTimeout:
 		return v1alpha1.ReasonTimeout, e.Error(), "did not answer in time"
 	case e.Status >= 500 || e.Status == http.StatusTooManyRequests:

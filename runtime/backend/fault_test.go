@@ -146,7 +146,7 @@ func TestClassifyRealFailures(t *testing.T) {
 		},
 		"401": {
 			answering(http.StatusUnauthorized, "application/json", `{"error":"secret"}`),
-			v1alpha1.ReasonUnauthorized, "BASE/mcp answered 401 Unauthorized to an MCP initialize request: it wants other credentials",
+			v1alpha1.ReasonUnauthorized, "BASE/mcp answered 401 Unauthorized to an MCP initialize request: it wants other credentials; name an MCPExternalAuthConfig in the backend's externalAuthConfigRef, or in spec.outgoingAuth of the VirtualMCPServer",
 		},
 		"403": {
 			answering(http.StatusForbidden, "text/plain", ""),

@@ -20,6 +20,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/auth"
 )
 
 // Waits of a session that no caller's deadline bounds.
@@ -40,6 +41,10 @@ type session struct {
 	protocolVersion string
 	capabilities    capabilities
 
+	// credential is what the session was opened with, present what the backend's requests carry now.
+	credential auth.Credential
+	present    func() auth.Credential
+
 	// read is set once the lists have been read: what changed before the stream opened has then to be announced.
 	read atomic.Bool
 }
@@ -54,8 +59,9 @@ type capabilities struct {
 // openSession does the handshake: initialize at the newest revision that has one, then notifications/initialized.
 func openSession(ctx context.Context, c *Client) (*session, error) {
 	lifetime, end := context.WithCancel(context.Background())
-	s := &session{end: end}
+	s := &session{end: end, credential: c.credential(), present: c.credential}
 	s.wire = newWire(c.transport, c.limits.ResponseBytes, c.target.Transport == v1alpha1.TransportSSE)
+	s.wire.authConfig = c.target.Auth.Config
 	s.wire.onOpen = func(again bool) {
 		if again || s.read.Load() {
 			c.changes.announce()
@@ -163,13 +169,26 @@ func (s *session) request(ctx context.Context, id int64, method string, params j
 	case errors.Is(err, errSessionLost) && ctx.Err() == nil:
 		return nil, errSessionLost
 	case err != nil:
-		return nil, call.explain(ctx, err)
+		return nil, s.redacted(call.explain(ctx, err))
 	case response.Error != nil:
-		return nil, rpcError(response.Error)
+		return nil, s.redacted(rpcError(response.Error))
 	case len(response.Result) == 0:
 		return nil, &NotMCPError{Endpoint: s.wire.endpoint(), Method: method, Problem: "neither a result nor an error"}
 	}
 	return response.Result, nil
+}
+
+// redacted keeps the credentials back if the backend's error quotes them: it goes to clients, and into the status.
+func (s *session) redacted(err error) error {
+	c := s.present()
+	if rpc, ok := errors.AsType[*RPCError](err); ok && !c.IsZero() {
+		rpc.Message = c.Redact(rpc.Message)
+		rpc.Data = json.RawMessage(c.Redact(string(rpc.Data)))
+		if !json.Valid(rpc.Data) {
+			rpc.Data = nil
+		}
+	}
+	return err
 }
 
 func rpcError(details *mcp.JSONRPCErrorDetails) *RPCError {

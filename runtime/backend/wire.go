@@ -43,6 +43,8 @@ type wire struct {
 	base  http.RoundTripper
 	limit int64
 	sse   bool
+	// authConfig names the MCPExternalAuthConfig whose credentials base sends, if any.
+	authConfig string
 	// onOpen is called when the stream of notifications opened, and whether it had been open before.
 	onOpen func(again bool)
 
@@ -168,7 +170,7 @@ func (w *wire) answer(response *http.Response, r *http.Request, call *exchange) 
 func (w *wire) refusal(r *http.Request, response *http.Response, call *exchange) error {
 	body, _ := io.ReadAll(io.LimitReader(response.Body, maxErrorBody)) // what could be read has to do
 	_ = response.Body.Close()
-	status := &StatusError{Endpoint: endpoint(r.URL), Status: response.StatusCode}
+	status := &StatusError{Endpoint: endpoint(r.URL), Status: response.StatusCode, AuthConfig: w.authConfig}
 	if call != nil {
 		status.Method = call.method
 	}
