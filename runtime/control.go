@@ -202,13 +202,13 @@ func (c *control) discovered(ctx context.Context, d discovered) {
 func (c *control) expect(ctx context.Context, t backend.Target) {
 	delete(c.leaving, t.Key)
 	if m, there := c.incoming[t.Key]; there {
-		if m.target == t {
+		if m.become(t) {
 			return
 		}
 		delete(c.incoming, t.Key)
 		c.retire(ctx, m)
 	}
-	if m, there := c.members[t.Key]; there && m.target == t {
+	if m, there := c.members[t.Key]; there && m.become(t) {
 		return
 	}
 	c.incoming[t.Key] = c.start(ctx, t)

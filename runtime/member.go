@@ -28,7 +28,7 @@ const (
 
 // member is one discovered backend: a client and the monitor that judges it.
 type member struct {
-	target  backend.Target
+	target  backend.Target // the control loop's
 	created time.Time
 
 	// client and monitor are nil for a backend that must not be called.
@@ -71,6 +71,20 @@ func (v view) served() bool { return v.verdict.Status.Served() && v.inventory !=
 // settled says that there is a verdict, or that it was waited for long enough. Waiting begins anew after a pause of the process.
 func (v view) settled(now, resumed time.Time) bool {
 	return v.verdict.Status != v1alpha1.BackendUnknown || now.Sub(latest(v.created, resumed)) >= settleDeadline
+}
+
+// become makes the member that of a target which differs in the credential at most, and says whether it does. A new credential is
+// used by the next request, and tried at once.
+func (m *member) become(t backend.Target) bool {
+	if !t.SameButCredential(m.target) {
+		return false
+	}
+	if t != m.target {
+		m.target = t
+		m.client.UseCredential(t.Credential)
+		m.monitor.Check()
+	}
+	return true
 }
 
 // Probe implements health.Backend.

@@ -4,6 +4,7 @@
 package backend_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,8 +71,8 @@ func (g *guarded) count(method, value string) int {
 
 func newAuthorizedClient(t *testing.T, url string, transport v1alpha1.Transport, value string) *backend.Client {
 	t.Helper()
-	c := backend.NewClient(backend.Target{Key: docs, URL: url, Transport: transport, Auth: docsAuth},
-		backend.Options{Credential: auth.NewCredential(value)})
+	c := backend.NewClient(backend.Target{Key: docs, URL: url, Transport: transport, Auth: docsAuth, Credential: auth.NewCredential(value)},
+		backend.Options{})
 	t.Cleanup(c.Close)
 	return c
 }
@@ -154,25 +155,35 @@ func TestAuth_RotationKeepsTheSession(t *testing.T) {
 
 // A server may bind a session to the credentials that it was opened with.
 func TestAuth_RotationOpensAnotherSessionWhereNeeded(t *testing.T) {
-	s := newScripted(t)
-	s.before = func(w http.ResponseWriter, r *http.Request, _ request) bool {
-		if r.Header.Get("Mcp-Session-Id") == "session-1" && r.Header.Get("Authorization") != oldValue {
-			w.WriteHeader(http.StatusForbidden)
-			return true
-		}
-		return false
-	}
-	c := newAuthorizedClient(t, s.URL, v1alpha1.TransportStreamableHTTP, oldValue)
-	ctx := deadline(t, 10*time.Second)
-	if err := c.Probe(ctx); err != nil {
-		t.Fatal(err)
-	}
-	c.UseCredential(auth.NewCredential(newValue))
-	if err := c.Probe(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if n := s.count("initialize"); n != 2 {
-		t.Errorf("%d sessions were opened, want 2", n)
+	for name, next := range map[string]func(context.Context, *backend.Client) error{
+		"for a probe": func(ctx context.Context, c *backend.Client) error { return c.Probe(ctx) },
+		"for a call": func(ctx context.Context, c *backend.Client) error {
+			_, err := c.Call(ctx, "ping", nil)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScripted(t)
+			s.before = func(w http.ResponseWriter, r *http.Request, _ request) bool {
+				if r.Header.Get("Mcp-Session-Id") == "session-1" && r.Header.Get("Authorization") != oldValue {
+					w.WriteHeader(http.StatusForbidden)
+					return true
+				}
+				return false
+			}
+			c := newAuthorizedClient(t, s.URL, v1alpha1.TransportStreamableHTTP, oldValue)
+			ctx := deadline(t, 10*time.Second)
+			if err := c.Probe(ctx); err != nil {
+				t.Fatal(err)
+			}
+			c.UseCredential(auth.NewCredential(newValue))
+			if err := next(ctx, c); err != nil {
+				t.Fatal(err)
+			}
+			if n := s.count("initialize"); n != 2 {
+				t.Errorf("%d sessions were opened, want 2", n)
+			}
+		})
 	}
 }
 

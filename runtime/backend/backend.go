@@ -29,8 +29,8 @@ func (k Key) Compare(o Key) int {
 // String is kind/name, for logs.
 func (k Key) String() string { return k.Kind + "/" + k.Name }
 
-// Target is what discovery knows about a backend: where it is and how to speak to it. It holds intent only, no health, and
-// is comparable: a backend whose Target did not change keeps its sessions.
+// Target is what discovery knows about a backend: where it is and how to speak to it. It holds no health, and is comparable: a backend
+// whose Target did not change, or in its credential only, keeps its sessions.
 type Target struct {
 	Key
 
@@ -45,9 +45,17 @@ type Target struct {
 
 	// Auth says how the gateway authenticates to the backend. It is known, as far as it can be, of a refused backend too.
 	Auth auth.Strategy
+	// Credential is what Auth puts on each request. Nothing prints it.
+	Credential auth.Credential
 
 	// Refused, when not zero, says why the backend must not be called at all.
 	Refused Refusal
+}
+
+// SameButCredential says that t and o differ in the credential at most, so that a client of the one can become one of the other.
+func (t Target) SameButCredential(o Target) bool {
+	t.Credential = o.Credential
+	return t == o
 }
 
 // Refusal is a reason, from the reasons of status.discoveredBackends or Validate, not to call a backend.

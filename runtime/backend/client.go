@@ -68,8 +68,6 @@ func orDefault[T comparable](value, fallback T) T {
 type Options struct {
 	// Transport carries the HTTP requests. Nil means one of the client's own, which honours the proxy variables.
 	Transport http.RoundTripper
-	// Credential is what Target.Auth puts on each request; see Client.UseCredential.
-	Credential auth.Credential
 	// Logger gets what an operator of the gateway may want to know. Nil discards it.
 	Logger *slog.Logger
 	// Name and Version are what the gateway calls itself towards the backend (clientInfo).
@@ -127,14 +125,14 @@ func NewClient(t Target, opts Options) *Client {
 	}
 	if t.Auth != (auth.Strategy{}) {
 		c.auth = auth.NewTransport(c.transport, t.Auth, t.URL)
-		c.auth.Use(opts.Credential)
+		c.auth.Use(t.Credential)
 		c.transport = c.auth
 	}
 	return c
 }
 
-// UseCredential makes another credential that of all requests from now on. The session goes on; if the backend refuses it
-// with the new credential, the next probe opens another.
+// UseCredential makes another credential that of all requests from now on. The session goes on; if the backend refuses it with
+// the new credential, another is opened.
 func (c *Client) UseCredential(credential auth.Credential) {
 	if c.auth != nil {
 		c.auth.Use(credential)
@@ -193,8 +191,8 @@ func (c *Client) Probe(ctx context.Context) error {
 		return nil
 	}
 	_, err = s.request(ctx, c.nextID.Add(1), methodPing, nil)
-	if errors.Is(err, errSessionLost) || unauthorized(err) && s.credential != c.credential() {
-		c.drop(s) // forgotten, or bound to a credential that is used no more
+	if errors.Is(err, errSessionLost) {
+		c.drop(s)
 		_, _, err = c.acquire(ctx)
 		return err
 	}

@@ -168,6 +168,8 @@ func (s *session) request(ctx context.Context, id int64, method string, params j
 	switch {
 	case errors.Is(err, errSessionLost) && ctx.Err() == nil:
 		return nil, errSessionLost
+	case err != nil && unauthorized(err) && s.credential != s.present():
+		return nil, errSessionLost // bound to a credential that is used no more; the request was not processed
 	case err != nil:
 		return nil, s.redacted(call.explain(ctx, err))
 	case response.Error != nil:
