@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/client-go/rest"
 
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/config"
 	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
@@ -59,8 +60,11 @@ func Cluster(o ClusterOptions) (Options, error) {
 		Listen:      o.Listen,
 		AdminListen: o.AdminListen,
 		Config:      config.Watch(initial, clients.ConfigMaps, v1alpha1.OperandName(o.Name), o.Logger),
-		Discover: func(group string) discovery.Discoverer {
-			return discovery.Kubernetes(clients.MCPBackends, group, o.Logger)
+		Discover: func(c *configv1alpha1.RuntimeConfiguration) discovery.Discoverer {
+			return discovery.Kubernetes(discovery.KubernetesOptions{
+				Backends: clients.MCPBackends, AuthConfigs: clients.MCPExternalAuthConfigs, Secrets: clients.Secrets,
+				Group: c.Group, Auth: c.OutgoingAuth(), Logger: o.Logger,
+			})
 		},
 		Reporter: reporter,
 		Replica:  reporter,

@@ -60,7 +60,7 @@ func provision(t *testing.T, c configv1alpha1.RuntimeConfiguration) *operand {
 			{APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{name}, Verbs: []string{"get", "watch"}},
 			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: []string{name}, Verbs: []string{"get", "watch", "update"}},
 			{APIGroups: []string{"events.k8s.io"}, Resources: []string{"events"}, Verbs: []string{"create"}},
-			{APIGroups: []string{"vmcp.dev"}, Resources: []string{"mcpbackends"}, Verbs: []string{"get", "list", "watch"}},
+			{APIGroups: []string{"vmcp.dev"}, Resources: []string{"mcpbackends", "mcpexternalauthconfigs"}, Verbs: []string{"get", "list", "watch"}},
 		}},
 		&rbacv1.RoleBinding{
 			ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},

@@ -6,6 +6,7 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -120,20 +121,20 @@ func (c *control) loop(ctx context.Context) {
 	}
 }
 
-// discover begins a discovery of the wanted group.
+// discover begins a discovery of the wanted backends.
 func (c *control) discover(ctx context.Context) {
 	if c.stopDiscovery != nil {
 		c.stopDiscovery()
 	}
 	ctx, c.stopDiscovery = context.WithCancel(ctx)
 	c.epoch++
-	epoch, name := c.epoch, c.wanted.Group
+	epoch, wanted := c.epoch, c.wanted
 	c.group.Go(func() error {
-		err := c.options.Discover(name).Run(ctx,
+		err := c.options.Discover(wanted).Run(ctx,
 			func(targets []backend.Target) { send(ctx, c.discoveries, discovered{epoch: epoch, targets: targets}) },
 			func(err error) { send(ctx, c.discoveries, discovered{epoch: epoch, err: err}) })
 		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("discovering the backends of group %q: %w", name, err)
+			return fmt.Errorf("discovering the backends of group %q: %w", wanted.Group, err)
 		}
 		return nil
 	})
@@ -141,15 +142,21 @@ func (c *control) discover(ctx context.Context) {
 
 func (c *control) configure(ctx context.Context, next *configv1alpha1.RuntimeConfiguration) {
 	waiting := c.wanted != c.serving
-	moved := next.Group != c.wanted.Group
+	same := sameBackends(next, c.wanted)
 	c.wanted = next
-	if moved {
+	if !same {
 		c.discover(ctx)
 		return
 	}
 	if !waiting {
 		c.adopt()
 	}
+}
+
+// sameBackends says that two configurations lead to the same backends with the same credentials.
+func sameBackends(a, b *configv1alpha1.RuntimeConfiguration) bool {
+	return a.Group == b.Group && reflect.DeepEqual(a.OutgoingAuth(), b.OutgoingAuth()) && slices.EqualFunc(a.Backends, b.Backends,
+		func(a, b configv1alpha1.Backend) bool { return reflect.DeepEqual(a, b) })
 }
 
 // adopt puts the wanted configuration into force.

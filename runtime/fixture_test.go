@@ -63,6 +63,7 @@ func eventually(t *testing.T, within time.Duration, check func() string) {
 type mcpServer struct {
 	address string
 	tools   []string
+	wrap    func(http.Handler) http.Handler // nil: all may call
 	stop    func()
 }
 
@@ -97,6 +98,9 @@ func (s *mcpServer) start(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
 	h := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
+	if s.wrap != nil {
+		h.Handler = s.wrap(mux)
+	}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = h.Serve(listener) })
 	s.stop = sync.OnceFunc(func() {

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/config"
 	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
 	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
@@ -50,8 +51,9 @@ type Options struct {
 	Listening func(gateway, admin net.Addr)
 	// Config yields the configuration.
 	Config config.Source
-	// Discover finds the backends of a group. It is called again when the configuration names another group.
-	Discover func(group string) discovery.Discoverer
+	// Discover finds the backends of a configuration. It is called again when one comes that names other backends, or other
+	// credentials for them.
+	Discover func(*configv1alpha1.RuntimeConfiguration) discovery.Discoverer
 	// Reporter makes known what the runtime sees.
 	Reporter status.Reporter
 	// Replica tells which part this replica has. Nil means that there is no other.

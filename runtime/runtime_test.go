@@ -23,7 +23,7 @@ import (
 func standalone(d discovery.Discoverer, r status.Reporter) runtime.Options {
 	return runtime.Options{
 		Config:   config.Fixed(&configv1alpha1.RuntimeConfiguration{Group: "team", Generation: 7}),
-		Discover: func(string) discovery.Discoverer { return d },
+		Discover: func(*configv1alpha1.RuntimeConfiguration) discovery.Discoverer { return d },
 		Reporter: r,
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/internal/version"
 	"github.com/vmcp-dev/vmcp-operator/runtime"
@@ -69,7 +70,7 @@ func serveManifests(cmd *cobra.Command, f serveFlags, log *logging) error {
 		Listen:      listen,
 		AdminListen: orDefault(f.adminListen, loopback, adminPort),
 		Config:      config.Fixed(configuration),
-		Discover:    func(string) discovery.Discoverer { return discovery.Static(targets) },
+		Discover:    func(*configv1alpha1.RuntimeConfiguration) discovery.Discoverer { return discovery.Static(targets) },
 		Reporter:    status.NewLogReporter(logger),
 		Logger:      logger,
 		Listening: func(gateway, admin net.Addr) {

@@ -80,7 +80,7 @@ func (w *watched) Run(ctx context.Context, publish func(*configv1alpha1.RuntimeC
 			current = next
 			publish(next)
 		}
-	})
+	}, nil)
 	return nil
 }
 

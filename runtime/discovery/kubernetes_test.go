@@ -73,8 +73,16 @@ func (f *found) count() int {
 
 func discover(t *testing.T, clients *kube.Clients, group string) *found {
 	t.Helper()
+	return run(t, clients, group, v1alpha1.OutgoingAuth{})
+}
+
+func run(t *testing.T, clients *kube.Clients, group string, outgoing v1alpha1.OutgoingAuth) *found {
+	t.Helper()
 	f := &found{}
-	d := discovery.Kubernetes(clients.MCPBackends, group, kubetest.Logger(t))
+	d := discovery.Kubernetes(discovery.KubernetesOptions{
+		Backends: clients.MCPBackends, AuthConfigs: clients.MCPExternalAuthConfigs, Secrets: clients.Secrets,
+		Group: group, Auth: outgoing, Logger: kubetest.Logger(t),
+	})
 	kubetest.Start(t, func(ctx context.Context) {
 		if err := d.Run(ctx, f.publish, f.fail); err != nil {
 			t.Errorf("discovery ended with: %v", err)

@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/vmcp-dev/vmcp-operator/runtime/auth"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
 )
@@ -29,7 +31,7 @@ func TestStaticPublishesOnceInOrder(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if diff := cmp.Diff([][]backend.Target{want}, published); diff != "" {
+	if diff := cmp.Diff([][]backend.Target{want}, published, cmpopts.EquateComparable(auth.Credential{})); diff != "" {
 		t.Error(diff)
 	}
 	if given[0].Name != "b" {

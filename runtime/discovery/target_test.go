@@ -7,9 +7,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/auth"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
 )
@@ -65,7 +67,7 @@ func TestTargetOf(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.want.Key = backend.Key{Kind: backend.KindMCPBackend, Name: "one"}
 			got := discovery.TargetOf(&v1alpha1.MCPBackend{ObjectMeta: metav1.ObjectMeta{Name: "one", Namespace: "apps"}, Spec: c.spec})
-			if diff := cmp.Diff(c.want, got); diff != "" {
+			if diff := cmp.Diff(c.want, got, cmpopts.EquateComparable(auth.Credential{})); diff != "" {
 				t.Errorf("target (-want +got):\n%s", diff)
 			}
 		})

@@ -27,13 +27,18 @@ type VirtualMCPServers = gentype.ClientWithListAndApply[*v1alpha1.VirtualMCPServ
 // MCPBackends reads the MCPBackends of one namespace.
 type MCPBackends = gentype.ClientWithList[*v1alpha1.MCPBackend, *v1alpha1.MCPBackendList]
 
+// MCPExternalAuthConfigs reads the MCPExternalAuthConfigs of one namespace.
+type MCPExternalAuthConfigs = gentype.ClientWithList[*v1alpha1.MCPExternalAuthConfig, *v1alpha1.MCPExternalAuthConfigList]
+
 // Clients are the clients of a runtime, each bound to the runtime's namespace.
 type Clients struct {
-	VirtualMCPServers *VirtualMCPServers
-	MCPBackends       *MCPBackends
-	Leases            coordinationclient.LeaseInterface
-	ConfigMaps        coreclient.ConfigMapInterface
-	Events            eventsclient.EventInterface
+	VirtualMCPServers      *VirtualMCPServers
+	MCPBackends            *MCPBackends
+	MCPExternalAuthConfigs *MCPExternalAuthConfigs
+	Leases                 coordinationclient.LeaseInterface
+	ConfigMaps             coreclient.ConfigMapInterface
+	Secrets                coreclient.SecretInterface
+	Events                 eventsclient.EventInterface
 }
 
 // UserAgent is what the API server's audit log shows for the runtime of a VirtualMCPServer.
@@ -57,7 +62,7 @@ func New(config *rest.Config, namespace, virtualMCPServer string) (*Clients, err
 	}
 	core, err := coreclient.NewForConfigAndClient(config, httpClient)
 	if err != nil {
-		return nil, fmt.Errorf("making the client of ConfigMaps: %w", err)
+		return nil, fmt.Errorf("making the client of ConfigMaps and Secrets: %w", err)
 	}
 	events, err := eventsclient.NewForConfigAndClient(config, httpClient)
 	if err != nil {
@@ -79,6 +84,12 @@ func New(config *rest.Config, namespace, virtualMCPServer string) (*Clients, err
 			func() *v1alpha1.MCPBackend { return &v1alpha1.MCPBackend{} },
 			func() *v1alpha1.MCPBackendList { return &v1alpha1.MCPBackendList{} },
 		),
+		MCPExternalAuthConfigs: gentype.NewClientWithList[*v1alpha1.MCPExternalAuthConfig, *v1alpha1.MCPExternalAuthConfigList](
+			"mcpexternalauthconfigs", vmcp, params, namespace,
+			func() *v1alpha1.MCPExternalAuthConfig { return &v1alpha1.MCPExternalAuthConfig{} },
+			func() *v1alpha1.MCPExternalAuthConfigList { return &v1alpha1.MCPExternalAuthConfigList{} },
+		),
+		Secrets:    core.Secrets(namespace),
 		Leases:     coordination.Leases(namespace),
 		ConfigMaps: core.ConfigMaps(namespace),
 		Events:     events.Events(namespace),

@@ -44,9 +44,16 @@ type Lister[L runtime.Object] interface {
 
 // FollowOne calls on with the named object whenever it changes, and with the zero value when there is none, until ctx ends. It
 // outlives any absence of the API server. Calls come one at a time, in the order of the changes; what is between two of them may be lost.
+// If failed is not nil it is called when the API server answers with an error, such as a missing right; a call of on afterwards
+// means that the failure is over.
 //
 // It needs the rights to get and watch the object, not to list: a Role that names one object grants no more than that.
-func FollowOne[T Object](ctx context.Context, logger *slog.Logger, client Getter[T], name string, on func(T)) {
+func FollowOne[T Object](ctx context.Context, logger *slog.Logger, client Getter[T], name string, on func(T), failed func(error)) {
+	var last T
+	if failed == nil {
+		failed = func(error) {}
+	}
+	check := newFailure(ctx, func() { on(last) }, failed)
 	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 	lw := &cache.ListWatch{
 		// The list is a get, and it has no resource version: one of the object itself may be older than what the API server can
@@ -57,28 +64,33 @@ func FollowOne[T Object](ctx context.Context, logger *slog.Logger, client Getter
 				return &metav1.List{}, nil
 			}
 			if err != nil {
+				check.failed(err)
 				return nil, err
 			}
 			return &metav1.List{Items: []runtime.RawExtension{{Object: object}}}, nil
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			options.FieldSelector = selector
-			return client.Watch(ctx, options)
+			w, err := client.Watch(ctx, options)
+			check.watched(options, err)
+			return w, err
 		},
 	}
+	set := func(object T) {
+		check.failing, last = false, object
+		on(object)
+	}
+	var none T
 	follow(ctx, logger, lw, store[T]{
-		set: on,
+		set: set,
 		replace: func(objects []T) {
-			var object T
 			if len(objects) > 0 {
-				object = objects[0]
+				set(objects[0])
+			} else {
+				set(none)
 			}
-			on(object)
 		},
-		remove: func(T) {
-			var none T
-			on(none)
-		},
+		remove: func(T) { set(none) },
 	})
 }
 
@@ -87,34 +99,20 @@ func FollowOne[T Object](ctx context.Context, logger *slog.Logger, client Getter
 // call of on afterwards means that the failure is over. The map is the receiver's to read until the next call.
 func FollowList[T Object, L runtime.Object](ctx context.Context, logger *slog.Logger, client Lister[L], fieldSelector string, on func(map[string]T), failed func(error)) {
 	objects := map[string]T{}
-	failing := false
-	check := func(err error) {
-		switch {
-		case err == nil && failing:
-			failing = false
-			on(objects)
-		case err == nil, ctx.Err() != nil, !refused(err):
-		default:
-			failing = true
-			failed(err)
-		}
-	}
+	check := newFailure(ctx, func() { on(objects) }, failed)
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			options.FieldSelector = fieldSelector
 			list, err := client.List(ctx, options)
 			if err != nil {
-				check(err)
+				check.failed(err)
 			}
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			options.FieldSelector = fieldSelector
 			w, err := client.Watch(ctx, options)
-			// A watch that begins with a list has nothing complete to show before its objects came.
-			if err != nil || options.SendInitialEvents == nil {
-				check(err)
-			}
+			check.watched(options, err)
 			return w, err
 		},
 	}
@@ -124,7 +122,7 @@ func FollowList[T Object, L runtime.Object](ctx context.Context, logger *slog.Lo
 			on(objects)
 		},
 		replace: func(list []T) {
-			failing = false
+			check.failing = false
 			clear(objects)
 			for _, object := range list {
 				objects[object.GetName()] = object
@@ -136,6 +134,36 @@ func FollowList[T Object, L runtime.Object](ctx context.Context, logger *slog.Lo
 			on(objects)
 		},
 	})
+}
+
+// failure tells the receiver of a follower when the API server begins to refuse it, and when it stops.
+type failure struct {
+	ctx     context.Context //nolint:containedctx // That of the follower, whose end is no failure.
+	failing bool
+	again   func() // tells what was known before
+	tell    func(error)
+}
+
+func newFailure(ctx context.Context, again func(), tell func(error)) *failure {
+	return &failure{ctx: ctx, again: again, tell: tell}
+}
+
+func (f *failure) failed(err error) {
+	if f.ctx.Err() == nil && refused(err) {
+		f.failing = true
+		f.tell(err)
+	}
+}
+
+// watched takes the outcome of a watch into account. One that begins with a list has nothing complete to show before its objects came.
+func (f *failure) watched(options metav1.ListOptions, err error) {
+	switch {
+	case err != nil:
+		f.failed(err)
+	case f.failing && options.SendInitialEvents == nil:
+		f.failing = false
+		f.again()
+	}
 }
 
 // refused tells an answer of the API server that a person must act upon from its absence, and from what a watch does in its

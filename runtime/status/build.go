@@ -140,6 +140,12 @@ func discoveredBackend(b Backend, previous *v1alpha1.VirtualMCPServerStatus, now
 	if b.Target.URL != "" && len(b.Target.URL) <= maxURL {
 		entry.WithURL(b.Target.URL)
 	}
+	if b.Target.Auth.Type != "" {
+		entry.WithAuthType(b.Target.Auth.Type)
+	}
+	if b.Target.Auth.Config != "" {
+		entry.WithAuthConfigRef(vmcpac.LocalReference().WithName(b.Target.Auth.Config))
+	}
 	if b.ProtocolVersion != "" {
 		entry.WithProtocolVersion(cut(b.ProtocolVersion, maxProtocolVersion))
 	}

@@ -160,7 +160,7 @@ func (e *Elector) resumed() time.Time {
 // Run takes and renews the Lease until ctx ends, then releases it.
 func (e *Elector) Run(ctx context.Context) {
 	var watching sync.WaitGroup
-	watching.Go(func() { kube.FollowOne(ctx, e.logger, e.leases, e.name, e.see) })
+	watching.Go(func() { kube.FollowOne(ctx, e.logger, e.leases, e.name, e.see, nil) })
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {

@@ -106,7 +106,7 @@ func (k *KubeReporter) Run(ctx context.Context) error {
 	defer release()
 
 	var watching sync.WaitGroup
-	watching.Go(func() { kube.FollowOne(ctx, k.logger, k.clients.VirtualMCPServers, k.name, k.see) })
+	watching.Go(func() { kube.FollowOne(ctx, k.logger, k.clients.VirtualMCPServers, k.name, k.see, nil) })
 	defer watching.Wait()
 
 	var (
