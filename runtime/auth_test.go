@@ -6,6 +6,8 @@ package runtime_test
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +20,7 @@ import (
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 )
 
 // guard lets requests with one value of Authorization pass, and counts all of them by value.
@@ -193,5 +196,135 @@ func TestAuth_DynamicMode(t *testing.T) {
 
 	if got, want := guard.values(), []string{"Bearer one", "Bearer two"}; !slices.Equal(got, want) {
 		t.Errorf("the backend got %q, want %q: nothing of the caller's, and nothing without credentials", got, want)
+	}
+}
+
+// recording keeps the paths of the requests to the API server.
+type recording struct {
+	http.RoundTripper
+	mu    *sync.Mutex
+	paths *[]string
+}
+
+func (r recording) RoundTrip(request *http.Request) (*http.Response, error) {
+	r.mu.Lock()
+	*r.paths = append(*r.paths, request.URL.Path)
+	r.mu.Unlock()
+	return r.RoundTripper.RoundTrip(request)
+}
+
+func TestAuth_StaticMode(t *testing.T) {
+	locked, guard := startGuarded(t, "Bearer one", "echo")
+	never, neverGuard := startGuarded(t, "Bearer one", "echo")
+	open := startMCPServer(t, "echo")
+	credentials := t.TempDir()
+	mount := func(secret, value string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Join(credentials, secret), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if value == "" {
+			return
+		}
+		next := filepath.Join(credentials, secret, "..next") // as with the kubelet, no file is ever half written
+		if err := os.WriteFile(next, []byte(value), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(next, filepath.Join(credentials, secret, "value")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mount("token", "Bearer one\n")
+	mount("absent", "")
+	entry := func(name string, s *mcpServer, secret string) configv1alpha1.Backend {
+		b := configv1alpha1.Backend{
+			Kind: backend.KindMCPBackend, Name: name, Source: v1alpha1.BackendSourceRemote, URL: s.url(),
+			Transport: v1alpha1.TransportStreamableHTTP, DeclaredTransport: v1alpha1.TransportStreamableHTTP,
+		}
+		if secret != "" {
+			b.Auth = &configv1alpha1.Auth{ConfigRef: v1alpha1.LocalReference{Name: secret}, Spec: headerInjection(secret)}
+		}
+		return b
+	}
+	refused := entry("refused", never, "")
+	refused.Auth = &configv1alpha1.Auth{ConfigRef: v1alpha1.LocalReference{Name: "gone"}}
+	refused.Refused = &configv1alpha1.Refusal{
+		Status: v1alpha1.BackendUnauthenticated, Reason: v1alpha1.ReasonAuthConfigNotFound, Message: "create it",
+	}
+	static := func(generation int64, backends ...configv1alpha1.Backend) configv1alpha1.RuntimeConfiguration {
+		return configv1alpha1.RuntimeConfiguration{
+			Generation: generation, Group: "team", Source: v1alpha1.OutgoingAuthSourceInline, Backends: backends,
+		}
+	}
+	o := provision(t, static(1, entry("locked", locked, "token"), entry("lost", never, "absent"), entry("open", open, ""), refused))
+	o.credentials = credentials
+	var (
+		mu    sync.Mutex
+		paths []string
+	)
+	o.api.Wrap(func(next http.RoundTripper) http.RoundTripper { return recording{next, &mu, &paths} })
+	r := o.start(t)
+	session, _ := r.connect(t)
+	expectTools(t, session, soon, "locked_echo", "open_echo")
+	o.entry(t, "locked", func(b v1alpha1.DiscoveredBackend) string {
+		switch {
+		case b.Status != v1alpha1.BackendReady:
+			return "want it ready"
+		case b.URL != "" || b.Source != "" || b.Transport != "" || b.AuthType != "" || b.AuthConfigRef != nil:
+			return "what a backend is is the operator's to say"
+		}
+		return ""
+	})
+	o.entry(t, "lost", hasReason(v1alpha1.BackendUnauthenticated, v1alpha1.ReasonSecretNotFound))
+	o.entry(t, "refused", hasReason(v1alpha1.BackendUnauthenticated, v1alpha1.ReasonAuthConfigNotFound))
+	if got := neverGuard.values(); len(got) != 0 {
+		t.Errorf("a backend without its credentials was called with %q", got)
+	}
+
+	// The kubelet brings a new value.
+	guard.accept("Bearer two")
+	mount("token", "Bearer two")
+	eventually(t, soon, func() string {
+		if !slices.Contains(guard.values(), "Bearer two") {
+			return "the new value was not used"
+		}
+		return ""
+	})
+	if text, err := call(t, session, "locked_echo", "x"); err != nil || text != "echo: x" {
+		t.Fatalf("locked_echo answered %q, %v", text, err)
+	}
+
+	// What this pod was not rolled for it leaves to its successor: another mode, and a Secret that is not mounted here.
+	o.configure(t, marshal(t, configv1alpha1.RuntimeConfiguration{Generation: 2, Group: "team", Source: v1alpha1.OutgoingAuthSourceDiscovered}))
+	o.configure(t, marshal(t, static(3, entry("late", open, "unmounted"))))
+	// Of the same generation the newer rendering counts: backends come and go without a change of the VirtualMCPServer.
+	o.configure(t, marshal(t, static(1, entry("second", open, ""))))
+	expectTools(t, session, soon, "second_echo")
+	o.expect(t, func(s *v1alpha1.VirtualMCPServerStatus) string {
+		if s.Runtime.ObservedGeneration != 1 || len(s.DiscoveredBackends) != 1 {
+			return "want one backend and generation 1"
+		}
+		return ""
+	})
+	o.configure(t, marshal(t, static(1)))
+	expectTools(t, session, soon)
+	o.expect(t, func(s *v1alpha1.VirtualMCPServerStatus) string {
+		if s.Phase != v1alpha1.PhaseDegraded || len(s.DiscoveredBackends) != 0 {
+			return "want it Degraded without backends"
+		}
+		return ""
+	})
+
+	mu.Lock()
+	defer mu.Unlock()
+	for _, path := range paths {
+		for _, not := range []string{"/mcpbackends", "/mcpexternalauthconfigs", "/secrets"} {
+			if strings.Contains(path, not) {
+				t.Errorf("the runtime asked for %s", path)
+			}
+		}
+	}
+	if len(paths) == 0 {
+		t.Error("no request was seen")
 	}
 }

@@ -28,6 +28,8 @@ type ClusterOptions struct {
 	PodName string
 	// ConfigFile is the path of the mounted configuration.
 	ConfigFile string
+	// CredentialsDir is the folder below which the Secrets are mounted that a configuration of source inline names.
+	CredentialsDir string
 	// Version is the version of the program.
 	Version string
 	// Listen and AdminListen are as in Options.
@@ -39,7 +41,7 @@ type ClusterOptions struct {
 }
 
 // Cluster makes the options of a runtime that the operator provisioned: its configuration comes from the file and the ConfigMap
-// behind it, its backends from the API server, and it reports into the VirtualMCPServer. It reads the file and sends nothing.
+// behind it, its backends from the API server or, with source inline, from the configuration, and it reports into the VirtualMCPServer. It reads the file and sends nothing.
 func Cluster(o ClusterOptions) (Options, error) {
 	initial, err := config.ReadFile(o.ConfigFile)
 	if err != nil {
@@ -59,8 +61,11 @@ func Cluster(o ClusterOptions) (Options, error) {
 		Version:     o.Version,
 		Listen:      o.Listen,
 		AdminListen: o.AdminListen,
-		Config:      config.Watch(initial, clients.ConfigMaps, v1alpha1.OperandName(o.Name), o.Logger),
+		Config:      config.Watch(initial, clients.ConfigMaps, v1alpha1.OperandName(o.Name), o.CredentialsDir, o.Logger),
 		Discover: func(c *configv1alpha1.RuntimeConfiguration) discovery.Discoverer {
+			if c.Source == v1alpha1.OutgoingAuthSourceInline {
+				return discovery.Inline(c.Backends, o.CredentialsDir)
+			}
 			return discovery.Kubernetes(discovery.KubernetesOptions{
 				Backends: clients.MCPBackends, AuthConfigs: clients.MCPExternalAuthConfigs, Secrets: clients.Secrets,
 				Group: c.Group, Auth: c.OutgoingAuth(), Logger: o.Logger,

@@ -31,6 +31,7 @@ type operand struct {
 	client.Client
 	namespace, name string
 	file            string
+	credentials     string // where Secrets are mounted
 	api             *rest.Config
 }
 
@@ -144,7 +145,7 @@ func (o *operand) start(t *testing.T) *started {
 func (o *operand) startPod(t *testing.T, pod string, api *rest.Config) *started {
 	t.Helper()
 	options, err := runtime.Cluster(runtime.ClusterOptions{
-		API: api, Name: o.name, Namespace: o.namespace, PodName: pod, ConfigFile: o.file, Version: "v1",
+		API: api, Name: o.name, Namespace: o.namespace, PodName: pod, ConfigFile: o.file, CredentialsDir: o.credentials, Version: "v1",
 		Logger: kubetest.Logger(t).With("pod", pod),
 	})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/catalog"
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
 )
@@ -72,6 +73,7 @@ func (c *control) report(views []view) status.Report {
 		AsOf:           c.round.since,
 		Generation:     c.serving.Generation,
 		Group:          c.serving.Group,
+		Static:         c.serving.Source == v1alpha1.OutgoingAuthSourceInline,
 		Discovered:     c.listed,
 		DiscoveryError: c.discoveryError,
 		Catalog: status.Catalog{

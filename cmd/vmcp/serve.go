@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/internal/version"
 	"github.com/vmcp-dev/vmcp-operator/runtime"
 	"github.com/vmcp-dev/vmcp-operator/runtime/config"
@@ -22,6 +23,7 @@ import (
 // serveFlags are the flags of vmcp serve.
 type serveFlags struct {
 	config, manifests   string
+	credentials         string
 	listen, adminListen string
 }
 
@@ -36,7 +38,7 @@ With -f it needs no cluster: FILE holds what kubectl apply would take, one Virtu
 of the group, all of them remote.
 
 With --config it serves what the operator wrote to FILE. It finds backends through the API server, in a pod or by
-$KUBECONFIG, and reports into the VirtualMCPServer $VMCP_NAME in $VMCP_NAMESPACE as $POD_NAME.`,
+$KUBECONFIG, unless FILE lists them, and reports into the VirtualMCPServer $VMCP_NAME in $VMCP_NAMESPACE as $POD_NAME.`,
 		Example: `  vmcp serve -f manifests.yaml
   vmcp serve -f manifests.yaml --listen 127.0.0.1:4483 --admin-listen 127.0.0.1:4484`,
 		Args: misused(cobra.NoArgs),
@@ -55,6 +57,8 @@ $KUBECONFIG, and reports into the VirtualMCPServer $VMCP_NAME in $VMCP_NAMESPACE
 	}
 	cmd.Flags().StringVarP(&f.manifests, "file", "f", "", "file of manifests to serve without a cluster")
 	cmd.Flags().StringVar(&f.config, "config", "", "file with the configuration that the operator wrote")
+	cmd.Flags().StringVar(&f.credentials, "credentials-dir", configv1alpha1.CredentialsDir,
+		"with --config, folder below which the Secrets are mounted that a configuration of source inline names")
 	cmd.Flags().StringVar(&f.listen, "listen", "", "TCP address of the MCP endpoint (default :4483, with -f 127.0.0.1:4483)")
 	cmd.Flags().StringVar(&f.adminListen, "admin-listen", "", "TCP address of /livez, /readyz and /metrics (default :4484, with -f 127.0.0.1:4484)")
 	return cmd
@@ -85,7 +89,7 @@ func serveCluster(cmd *cobra.Command, f serveFlags, log *logging) error {
 		return err
 	}
 	options, err := runtime.Cluster(runtime.ClusterOptions{
-		API: api, Name: name, Namespace: namespace, PodName: pod, ConfigFile: f.config, Version: version.Version,
+		API: api, Name: name, Namespace: namespace, PodName: pod, ConfigFile: f.config, CredentialsDir: f.credentials, Version: version.Version,
 		Listen: orDefault(f.listen, "", gatewayPort), AdminListen: orDefault(f.adminListen, "", adminPort), Logger: logger,
 	})
 	if err != nil {

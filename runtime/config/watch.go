@@ -6,15 +6,20 @@
 package config
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
 )
 
@@ -56,32 +61,65 @@ func ReadFile(path string) (*configv1alpha1.RuntimeConfiguration, error) {
 
 type watched struct {
 	fixed
-	configMaps kube.Getter[*corev1.ConfigMap]
-	name       string
-	logger     *slog.Logger
+	configMaps     kube.Getter[*corev1.ConfigMap]
+	name           string
+	credentialsDir string
+	logger         *slog.Logger
 }
 
 // Watch is a source that starts with a configuration, usually that of the mounted file, and then follows the named ConfigMap by
 // a watch, because the kubelet may take minutes to bring a change to the file. A configuration of an older generation is ignored: the
-// watch may lag behind the file. One that is not valid is refused; the one before stays.
-func Watch(initial *configv1alpha1.RuntimeConfiguration, configMaps kube.Getter[*corev1.ConfigMap], name string, logger *slog.Logger) Source {
-	return &watched{fixed: fixed{initial: initial}, configMaps: configMaps, name: name, logger: logger}
+// watch may lag behind the file. One that is not valid is refused, and one that this pod was not rolled for is left to its successor; the
+// one before stays. credentialsDir is where the Secrets are mounted that a configuration of source inline names.
+func Watch(initial *configv1alpha1.RuntimeConfiguration, configMaps kube.Getter[*corev1.ConfigMap], name, credentialsDir string, logger *slog.Logger) Source {
+	return &watched{fixed: fixed{initial: initial}, configMaps: configMaps, name: name, credentialsDir: credentialsDir, logger: logger}
 }
 
 func (w *watched) Run(ctx context.Context, publish func(*configv1alpha1.RuntimeConfiguration)) error {
 	current := w.initial
+	var left *configv1alpha1.RuntimeConfiguration
 	kube.FollowOne(ctx, w.logger, w.configMaps, w.name, func(object *corev1.ConfigMap) {
 		next, err := next(current, object)
 		switch {
 		case err != nil:
 			w.logger.Error("Refused a configuration; the one before stays", "configMap", w.name, "error", err)
-		case next != nil:
+		case next == nil:
+		case !w.rolledFor(next):
+			if !reflect.DeepEqual(next, left) {
+				w.logger.Info("Left a configuration to the pods that are rolled for it; the one before stays", "configMap", w.name,
+					"generation", next.Generation, "source", next.Source)
+			}
+			left = next
+		default:
 			w.logger.Info("Configuration changed", "configMap", w.name, "generation", next.Generation)
 			current = next
 			publish(next)
 		}
 	}, nil)
 	return nil
+}
+
+// rolledFor says that the pod of this process was made for a configuration: it has the rights, and the mounts, that the configuration
+// takes.
+func (w *watched) rolledFor(c *configv1alpha1.RuntimeConfiguration) bool {
+	if sourceOf(c) != sourceOf(w.initial) {
+		return false
+	}
+	for _, b := range c.Backends {
+		if b.Auth == nil || b.Refused != nil {
+			continue
+		}
+		for _, secret := range b.Auth.Spec.SecretNames() {
+			if _, err := os.Stat(filepath.Join(w.credentialsDir, secret)); errors.Is(err, fs.ErrNotExist) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func sourceOf(c *configv1alpha1.RuntimeConfiguration) v1alpha1.OutgoingAuthSource {
+	return cmp.Or(c.Source, v1alpha1.OutgoingAuthSourceDiscovered)
 }
 
 // next is the configuration in a ConfigMap that replaces the current one, or nil when none does.

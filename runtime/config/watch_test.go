@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
 
 const header = "apiVersion: config.vmcp.dev/v1alpha1\nkind: RuntimeConfiguration\nsource: discovered\n"
@@ -69,5 +70,44 @@ func TestReadFile_NamesTheFile(t *testing.T) {
 	}
 	if _, err := ReadFile(path); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "group") {
 		t.Errorf("error for a bad file is %v", err)
+	}
+}
+
+func TestRolledFor(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "mounted"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	using := func(secret string) configv1alpha1.Backend {
+		return configv1alpha1.Backend{Name: secret, Auth: &configv1alpha1.Auth{Spec: v1alpha1.MCPExternalAuthConfigSpec{
+			Type: v1alpha1.ExternalAuthTypeHeaderInjection,
+			HeaderInjection: &v1alpha1.HeaderInjection{
+				HeaderName: "Authorization", SecretRef: v1alpha1.SecretKeyReference{Name: secret, Key: "value"},
+			},
+		}}}
+	}
+	refused := using("absent")
+	refused.Refused = &configv1alpha1.Refusal{Status: v1alpha1.BackendUnauthenticated, Reason: v1alpha1.ReasonSecretNotFound}
+	const discovered, inline = v1alpha1.OutgoingAuthSourceDiscovered, v1alpha1.OutgoingAuthSourceInline
+	for name, c := range map[string]struct {
+		started, source v1alpha1.OutgoingAuthSource
+		backends        []configv1alpha1.Backend
+		want            bool
+	}{
+		"the same mode":                {started: discovered, source: discovered, want: true},
+		"the default mode":             {source: discovered, want: true},
+		"from dynamic to static":       {started: discovered, source: inline},
+		"from static to dynamic":       {started: inline, source: discovered},
+		"no backends any more":         {started: inline, source: inline, want: true},
+		"a Secret that is mounted":     {started: inline, source: inline, backends: []configv1alpha1.Backend{{Name: "open"}, using("mounted")}, want: true},
+		"a Secret that is not mounted": {started: inline, source: inline, backends: []configv1alpha1.Backend{using("mounted"), using("absent")}},
+		"a Secret that is not wanted":  {started: inline, source: inline, backends: []configv1alpha1.Backend{refused}, want: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &watched{fixed: fixed{initial: &configv1alpha1.RuntimeConfiguration{Source: c.started}}, credentialsDir: dir}
+			if got := w.rolledFor(&configv1alpha1.RuntimeConfiguration{Source: c.source, Backends: c.backends}); got != c.want {
+				t.Errorf("got %t, want %t", got, c.want)
+			}
+		})
 	}
 }

@@ -5,6 +5,7 @@ package discovery
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/auth"
@@ -23,6 +24,13 @@ func Authenticate(t backend.Target, chosen v1alpha1.ResolvedAuth, get func(auth.
 	}
 	if chosen.Reason != "" {
 		t.Refused = unauthenticated(&auth.Problem{Reason: chosen.Reason, Message: chosen.Message})
+		return t
+	}
+	if t.Auth.Type != v1alpha1.ExternalAuthTypeHeaderInjection { // of a configuration for a newer runtime
+		t.Refused = unauthenticated(&auth.Problem{
+			Reason:  v1alpha1.ReasonAuthConfigInvalid,
+			Message: fmt.Sprintf("MCPExternalAuthConfig %q has the type %q, which this version of the runtime does not know", chosen.Config, t.Auth.Type),
+		})
 		return t
 	}
 	credential, err := get(t.Auth)

@@ -61,7 +61,7 @@ func Build(r Report, id Identity, previous *v1alpha1.VirtualMCPServerStatus, now
 	}
 	list := sorted(r.Backends)
 	for _, b := range list[:min(len(list), v1alpha1.MaxDiscoveredBackends)] {
-		status.WithDiscoveredBackends(discoveredBackend(b, previous, now))
+		status.WithDiscoveredBackends(discoveredBackend(b, r.Static, previous, now))
 	}
 	return status
 }
@@ -115,7 +115,9 @@ func condition(c metav1.Condition, generation int64, previous *v1alpha1.VirtualM
 		WithLastTransitionTime(since)
 }
 
-func discoveredBackend(b Backend, previous *v1alpha1.VirtualMCPServerStatus, now time.Time) *vmcpac.DiscoveredBackendApplyConfiguration {
+func discoveredBackend(
+	b Backend, static bool, previous *v1alpha1.VirtualMCPServerStatus, now time.Time,
+) *vmcpac.DiscoveredBackendApplyConfiguration {
 	since := seconds(b.Verdict.Since)
 	switch old := find(previous.DiscoveredBackends, b.Target.Key); {
 	case old == nil || old.LastTransitionTime.IsZero():
@@ -127,24 +129,12 @@ func discoveredBackend(b Backend, previous *v1alpha1.VirtualMCPServerStatus, now
 	entry := vmcpac.DiscoveredBackend().
 		WithKind(b.Target.Kind).
 		WithName(b.Target.Name).
-		WithTransport(b.Target.DeclaredTransport).
 		WithStatus(b.Verdict.Status).
 		WithReason(cut(b.Verdict.Reason, maxReason)).
 		WithMessage(cut(sentence(b.Verdict.Message), maxMessage)).
 		WithLastTransitionTime(since)
-	// A field that holds nothing is left out, for the API server would store nothing of it, and report it as not ours. An address
-	// that does not fit is left out too: the first part of a URL is another URL.
-	if b.Target.Source != "" {
-		entry.WithSource(b.Target.Source)
-	}
-	if b.Target.URL != "" && len(b.Target.URL) <= maxURL {
-		entry.WithURL(b.Target.URL)
-	}
-	if b.Target.Auth.Type != "" {
-		entry.WithAuthType(b.Target.Auth.Type)
-	}
-	if b.Target.Auth.Config != "" {
-		entry.WithAuthConfigRef(vmcpac.LocalReference().WithName(b.Target.Auth.Config))
+	if !static {
+		describe(entry, b.Target)
 	}
 	if b.ProtocolVersion != "" {
 		entry.WithProtocolVersion(cut(b.ProtocolVersion, maxProtocolVersion))
@@ -153,6 +143,25 @@ func discoveredBackend(b Backend, previous *v1alpha1.VirtualMCPServerStatus, now
 		entry.WithTools(int32(b.Tools)) //nolint:gosec // The lists of a backend are bounded.
 	}
 	return entry
+}
+
+// describe says what a backend is, which in static mode the operator does.
+func describe(entry *vmcpac.DiscoveredBackendApplyConfiguration, t backend.Target) {
+	entry.WithTransport(t.DeclaredTransport)
+	// A field that holds nothing is left out, for the API server would store nothing of it, and report it as not ours. An address
+	// that does not fit is left out too: the first part of a URL is another URL.
+	if t.Source != "" {
+		entry.WithSource(t.Source)
+	}
+	if t.URL != "" && len(t.URL) <= maxURL {
+		entry.WithURL(t.URL)
+	}
+	if t.Auth.Type != "" {
+		entry.WithAuthType(t.Auth.Type)
+	}
+	if t.Auth.Config != "" {
+		entry.WithAuthConfigRef(vmcpac.LocalReference().WithName(t.Auth.Config))
+	}
 }
 
 func find(list []v1alpha1.DiscoveredBackend, key backend.Key) *v1alpha1.DiscoveredBackend {

@@ -22,6 +22,8 @@ type Report struct {
 	Generation int64
 	// Group is the MCPGroup whose backends are served.
 	Group string
+	// Static says that the operator found the backends, and reports what they are; the verdicts on them are the runtime's.
+	Static bool
 	// Discovered says that Backends is a complete list. It may be an old one: see DiscoveryError.
 	Discovered bool
 	// DiscoveryError says, when not empty, why the list of backends cannot be read at present.
