@@ -265,6 +265,55 @@ func TestServeManifests(t *testing.T) {
 	}
 }
 
+func TestServeManifests_WithCredentials(t *testing.T) {
+	server := echoServer("locked")
+	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Api-Key") != "s3cr3t" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		ts.CloseClientConnections()
+		ts.Close()
+	})
+	file := manifests(t, map[string]string{"locked": ts.URL})
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := strings.Replace(string(text), "spec:\n", `spec:
+  outgoingAuth: {default: {externalAuthConfigRef: {name: key}}}
+`, 1) + `
+---
+apiVersion: vmcp.dev/v1alpha1
+kind: MCPExternalAuthConfig
+metadata: {name: key}
+spec:
+  type: headerInjection
+  headerInjection: {headerName: X-Api-Key, secretRef: {name: key, key: value}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: key, labels: {vmcp.dev/credential: "true"}}
+stringData: {value: s3cr3t}
+`
+	if err := os.WriteFile(file, []byte(with), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "serve", "-f", file, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "debug")
+	endpoint := p.find(t, `endpoint +(http://\S+)`)
+	p.find(t, `Ready: the first catalog is complete`)
+	if got := call(t, connect(t, endpoint), "locked_echo", "x"); got != "locked: x" {
+		t.Errorf("locked_echo answered %q", got)
+	}
+	if strings.Contains(p.log(), "s3cr3t") {
+		t.Error("the log has the credentials")
+	}
+}
+
 func TestServeTheSample(t *testing.T) {
 	t.Parallel()
 	p := start(t, "serve", "-f", filepath.Join("..", "..", "config", "samples", "standalone", "manifests.yaml"),

@@ -34,8 +34,8 @@ func newServeCommand(log *logging) *cobra.Command {
 		Short: "Serve the backends of an MCPGroup as one MCP server",
 		Long: `Serve the backends of an MCPGroup as one MCP server.
 
-With -f it needs no cluster: FILE holds what kubectl apply would take, one VirtualMCPServer, its MCPGroup and the MCPBackends
-of the group, all of them remote.
+With -f it needs no cluster: FILE holds what kubectl apply would take, one VirtualMCPServer, its MCPGroup, the MCPBackends of
+the group, all of them remote, and the MCPExternalAuthConfigs and Secrets with their credentials.
 
 With --config it serves what the operator wrote to FILE. It finds backends through the API server, in a pod or by
 $KUBECONFIG, unless FILE lists them, and reports into the VirtualMCPServer $VMCP_NAME in $VMCP_NAMESPACE as $POD_NAME.`,

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -32,6 +33,9 @@ type Standalone struct {
 	Group  *v1alpha1.MCPGroup
 	// Backends are the members of the group, in the order of the file. All of them are remote.
 	Backends []*v1alpha1.MCPBackend
+	// authConfigs and secrets are all of the file, by name. Each backend's can be used.
+	authConfigs map[string]*v1alpha1.MCPExternalAuthConfig
+	secrets     map[string]*corev1.Secret
 	// Warnings are sentences, with file and line, about what is allowed and yet seldom meant.
 	Warnings []string
 }
@@ -106,6 +110,7 @@ type manifests struct {
 	groups  []manifest[*v1alpha1.MCPGroup]
 	backend []manifest[*v1alpha1.MCPBackend]
 	auth    []manifest[*v1alpha1.MCPExternalAuthConfig]
+	secrets []manifest[*secretManifest]
 
 	seen     map[string]int // line of each kind/name
 	errors   ManifestErrors
@@ -194,11 +199,15 @@ func (m *manifests) add(d document) {
 			return
 		}
 	}
+	if apiVersion == "v1" && kind == "Secret" {
+		m.secrets = decodeInto(m, d, m.secrets, new(secretManifest))
+		return
+	}
 	m.fail(d.line("kind"), "kind: %s of %s cannot be served: vmcp serve -f reads VirtualMCPServer, MCPGroup, MCPBackend and "+
-		"MCPExternalAuthConfig of %s; keep other objects in another file", kind, apiVersion, v1alpha1.GroupVersion)
+		"MCPExternalAuthConfig of %s, and Secret of v1; keep other objects in another file", kind, apiVersion, v1alpha1.GroupVersion)
 }
 
-// validated is an object of the API group vmcp.dev. Validate checks what the API server checks when an object is created.
+// validated is an object that a file may have. Validate checks what the API server checks when an object is created.
 type validated interface {
 	metav1.Object
 	runtime.Object
@@ -230,9 +239,7 @@ func decodeInto[T validated](m *manifests, d document, list []manifest[T], objec
 // assemble puts the objects together.
 func (m *manifests) assemble() *Standalone {
 	m.checkNamespaces()
-	for _, a := range m.auth {
-		m.warn(a.line("metadata.name"), "nothing refers to MCPExternalAuthConfig %q", a.object.Name)
-	}
+	m.warnUnused()
 	server, ok := m.onlyServer()
 	if !ok {
 		return nil
@@ -247,6 +254,7 @@ func (m *manifests) assemble() *Standalone {
 	if s.Group == nil && group != "" {
 		m.fail(server.line("spec.groupRef.name"), "spec.groupRef.name: Not found: %q: %s", group, m.knownGroups())
 	}
+	var documents []document
 	for _, b := range m.backend {
 		switch {
 		case b.invalid:
@@ -257,9 +265,10 @@ func (m *manifests) assemble() *Standalone {
 			path := "spec." + string(b.object.Source())
 			m.fail(b.line(path), "%s: Forbidden: needs a cluster: only remote backends can be served by vmcp serve -f", path)
 		default:
-			s.Backends = append(s.Backends, b.object)
+			s.Backends, documents = append(s.Backends, b.object), append(documents, b.document)
 		}
 	}
+	m.resolveAuth(s, server.document, documents)
 	if len(s.Backends) == 0 {
 		m.warn(server.line("spec.groupRef.name"), "MCPGroup %q has no backends: VirtualMCPServer %q serves nothing", group, server.object.Name)
 	}
@@ -322,6 +331,9 @@ func (m *manifests) checkNamespaces() {
 		check(o.document, o.object.Namespace)
 	}
 	for _, o := range m.auth {
+		check(o.document, o.object.Namespace)
+	}
+	for _, o := range m.secrets {
 		check(o.document, o.object.Namespace)
 	}
 }

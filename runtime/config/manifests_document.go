@@ -4,6 +4,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -194,6 +195,10 @@ func (c *checker) check(node *yaml.Node, t reflect.Type, path *field.Path) {
 	case reflect.Map:
 		c.checkObject(node, path, func(*yaml.Node, *field.Path) (reflect.Type, bool) { return t.Elem(), true })
 	case reflect.Slice:
+		if isBytes(t) {
+			c.checkBase64(node, path)
+			return
+		}
 		for i, item := range node.Content {
 			c.check(item, t.Elem(), path.Index(i))
 		}
@@ -214,6 +219,9 @@ func shape(t reflect.Type) (yaml.Kind, string) {
 	case reflect.Struct, reflect.Map:
 		return yaml.MappingNode, "an object"
 	case reflect.Slice:
+		if isBytes(t) {
+			return yaml.ScalarNode, "a string"
+		}
 		return yaml.SequenceNode, "a list"
 	case reflect.String:
 		return yaml.ScalarNode, "a string"
@@ -221,6 +229,20 @@ func shape(t reflect.Type) (yaml.Kind, string) {
 		return yaml.ScalarNode, "a boolean"
 	default: // the API's types have no floats (Kubernetes API conventions, primitive types)
 		return yaml.ScalarNode, "an integer"
+	}
+}
+
+// isBytes says that encoding/json decodes a type from a string in base64.
+func isBytes(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8
+}
+
+// checkBase64 quotes nothing of the value, which may be a secret.
+func (c *checker) checkBase64(node *yaml.Node, path *field.Path) {
+	mistakes := len(c.mistakes)
+	c.checkString(node, path)
+	if _, err := base64.StdEncoding.DecodeString(node.Value); err != nil && len(c.mistakes) == mistakes {
+		c.fail(node, path, "must be in base64; put plain text into stringData")
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/auth"
 	"github.com/vmcp-dev/vmcp-operator/runtime/config"
 )
 
@@ -79,6 +80,14 @@ func TestLoadMistakes(t *testing.T) {
 		"aliases.yaml": {
 			`F:1: document contains excessive aliasing`,
 		},
+		"auth.yaml": {
+			`F:9: spec.outgoingAuth.backends[0].externalAuthConfigRef.name: Not found: "chosen": the file has no MCPExternalAuthConfig of this name; add it`,
+			`F:27: spec.externalAuthConfigRef.name: Not found: "own": the file has no MCPExternalAuthConfig of this name; add it`,
+			`F:44: spec.headerInjection.secretRef: Secret "unlabelled", which MCPExternalAuthConfig "unlabelled" names, may not be used as a credential; label it vmcp.dev/credential: "true"`,
+			`F:53: spec.headerInjection.secretRef: Secret "absent", which MCPExternalAuthConfig "absent" names, does not exist; create it with the key "value" and the label vmcp.dev/credential: "true"`,
+			`F:67: data.plain: must be in base64; put plain text into stringData`,
+			`F:68: data.number: must be a string, found a number; put it into quotes`,
+		},
 		"cluster.yaml": {
 			`F:17: spec.workload: Forbidden: needs a cluster: only remote backends can be served by vmcp serve -f`,
 			`F:26: spec.service: Forbidden: needs a cluster: only remote backends can be served by vmcp serve -f`,
@@ -102,8 +111,8 @@ func TestLoadMistakes(t *testing.T) {
 			`F:39: spec.service.port: Invalid value: 99999999999: out of range`,
 		},
 		"kinds.yaml": {
-			`F:2: kind: Deployment of apps/v1 cannot be served: vmcp serve -f reads VirtualMCPServer, MCPGroup, MCPBackend and MCPExternalAuthConfig of vmcp.dev/v1alpha1; keep other objects in another file`,
-			`F:6: kind: MCPGroup of vmcp.dev/v1 cannot be served: vmcp serve -f reads VirtualMCPServer, MCPGroup, MCPBackend and MCPExternalAuthConfig of vmcp.dev/v1alpha1; keep other objects in another file`,
+			`F:2: kind: Deployment of apps/v1 cannot be served: vmcp serve -f reads VirtualMCPServer, MCPGroup, MCPBackend and MCPExternalAuthConfig of vmcp.dev/v1alpha1, and Secret of v1; keep other objects in another file`,
+			`F:6: kind: MCPGroup of vmcp.dev/v1 cannot be served: vmcp serve -f reads VirtualMCPServer, MCPGroup, MCPBackend and MCPExternalAuthConfig of vmcp.dev/v1alpha1, and Secret of v1; keep other objects in another file`,
 			`F:9: a document must have apiVersion and kind`,
 			`F:11: a document must be an object with apiVersion and kind, found a list`,
 			`F:13: a document must be an object with apiVersion and kind, found a string`,
@@ -165,11 +174,30 @@ func TestLoadMistakes(t *testing.T) {
 	}
 }
 
+func TestLoadCredentials(t *testing.T) {
+	s, err := config.Load(manifest("credentials.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], `nothing refers to Secret "unused"`) {
+		t.Errorf("warnings are %q", s.Warnings)
+	}
+	for i, want := range []string{"Bearer own", "fallback", "Bearer chosen"} {
+		chosen := s.Auth(s.Backends[i])
+		got, err := s.Credential(auth.StrategyOf(chosen.Config, chosen.Spec))
+		if err != nil || got != auth.NewCredential(want) {
+			t.Errorf("%s has other credentials, of %s: %v", s.Backends[i].Name, chosen.Config, err)
+		}
+	}
+}
+
 // A secret that somebody wrote into a file does not get into the log by way of an error.
 func TestLoadKeepsPasswordsBack(t *testing.T) {
-	_, err := config.Load(manifest("values.yaml"))
-	if err == nil || strings.Contains(err.Error(), "hunter2") {
-		t.Errorf("got %v", err)
+	for _, file := range []string{"values.yaml", "auth.yaml"} {
+		_, err := config.Load(manifest(file))
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: got %v", file, err)
+		}
 	}
 }
 
