@@ -214,8 +214,10 @@ func (r *VirtualMCPServerReconciler) input(ctx context.Context, s *v1alpha1.Virt
 			UID:          s.UID,
 			Group:        s.Spec.GroupRef.Name,
 			Aggregation:  s.Spec.Aggregation,
-			AllowedHosts: operand.AllowedHosts(s.Name, s.Namespace),
+			AllowedHosts: operand.AllowedHosts(s.Name, s.Namespace, s.Spec.Endpoint),
 		},
+		Replicas:         s.Spec.Replicas,
+		Service:          s.Spec.Endpoint.Service,
 		Resources:        s.Spec.Resources,
 		ImagePullSecrets: s.Spec.ImagePullSecrets,
 		CommonMetadata:   s.Spec.CommonMetadata,
@@ -254,6 +256,7 @@ func (r *VirtualMCPServerReconciler) apply(ctx context.Context, scope *virtualMC
 			f.lease, err = ensure[coordinationv1.Lease](ctx, r.Client, scope.server, o.Lease, coordinationv1ac.ExtractLease)
 			return err
 		}},
+		{v1alpha1.ConditionDeploymentReady, func() error { return r.letGoOfReplicas(ctx, scope.server, o.Deployment) }},
 		{v1alpha1.ConditionDeploymentReady, func() (err error) {
 			f.deployment, err = ensure[appsv1.Deployment](ctx, r.Client, scope.server, o.Deployment, appsv1ac.ExtractDeployment)
 			return err

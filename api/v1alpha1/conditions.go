@@ -9,6 +9,9 @@ const (
 	OperatorFieldManager = "vmcp-operator"
 	// RuntimeFieldManager is the manager under which the runtime's StatusReporter applies its part of a status.
 	RuntimeFieldManager = "vmcp-runtime"
+	// ReplicasFieldManager is the manager under which the operator keeps the number of a gateway's pods when it stops choosing it,
+	// until somebody else does.
+	ReplicasFieldManager = "vmcp-operator-replicas"
 )
 
 // Conditions of a VirtualMCPServer that the operator owns.

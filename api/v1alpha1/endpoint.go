@@ -5,6 +5,7 @@ package v1alpha1
 
 import (
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -35,6 +36,15 @@ func (a *Autoscaling) TargetCPU() int32 {
 		return *a.TargetCPUUtilizationPercentage
 	}
 	return defaultCPUPercent
+}
+
+// PublicHost is the host of publicURL, in lower case and without a port; it is empty without a publicURL.
+func (e Endpoint) PublicHost() string {
+	u, err := url.Parse(e.PublicURL)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Hostname())
 }
 
 func (e Endpoint) validate(path *field.Path) field.ErrorList {

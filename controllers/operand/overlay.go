@@ -4,8 +4,11 @@
 package operand
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -14,6 +17,7 @@ import (
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 
+	"sigs.k8s.io/kustomize/api/resmap"
 	kustomize "sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/resid"
 
@@ -56,6 +60,10 @@ type Input struct {
 	DiscoversBackends bool
 	// Configuration is what the runtime is to serve.
 	Configuration configv1alpha1.RuntimeConfiguration
+	// Replicas is the number of pods; nil means that somebody else chooses it.
+	Replicas *int32
+	// Service is what a user says about the Service. It has been validated.
+	Service v1alpha1.EndpointService
 	// Resources are those of the runtime's container; nil means the ones of the base.
 	Resources *v1alpha1.ComputeResources
 	// ImagePullSecrets name the Secrets with which images are pulled, possibly none.
@@ -71,15 +79,20 @@ func SelectorLabels(name string) map[string]string {
 	return map[string]string{labelName: product, labelInstance: name, labelComponent: componentGateway}
 }
 
-// AllowedHosts are the DNS names of the Service of a VirtualMCPServer within a cluster with the default domain.
-func AllowedHosts(name, namespace string) []string {
+// AllowedHosts are the DNS names of the Service of a VirtualMCPServer within a cluster with the default domain, and the host of the
+// endpoint's public URL.
+func AllowedHosts(name, namespace string, endpoint v1alpha1.Endpoint) []string {
 	service := v1alpha1.OperandName(name)
-	return []string{
+	hosts := []string{
 		service,
 		service + "." + namespace,
 		service + "." + namespace + ".svc",
 		service + "." + namespace + ".svc.cluster.local",
 	}
+	if public := endpoint.PublicHost(); public != "" && !slices.Contains(hosts, public) {
+		hosts = append(hosts, public)
+	}
+	return hosts
 }
 
 // newOverlay is the kustomization that turns the base into the objects of one VirtualMCPServer. Names, namespace, labels and
@@ -141,12 +154,8 @@ func newPatches(in Input) ([]kustomize.Patch, error) {
 		{"ConfigMap", corev1ac.ConfigMap(placeholder, "").
 			WithData(map[string]string{configv1alpha1.FileName: string(configuration)})},
 		{"Role", rbacv1ac.Role(placeholder, "").WithRules(rules(in)...)},
-		{"Deployment", appsv1ac.Deployment(placeholder, "").
-			WithSpec(appsv1ac.DeploymentSpec().
-				WithTemplate(corev1ac.PodTemplateSpec().
-					WithSpec(corev1ac.PodSpec().
-						WithImagePullSecrets(pullSecrets(in)...).
-						WithContainers(container(in)))))},
+		{"Deployment", appsv1ac.Deployment(placeholder, "").WithSpec(deploymentSpec(in))},
+		{"Service", servicePatch(in.Service)},
 	}
 	if in.Resources != nil {
 		particular = append(particular, particularPatch{"Deployment", resourcesPatch(*in.Resources)})
@@ -168,6 +177,39 @@ func newPatches(in Input) ([]kustomize.Patch, error) {
 	}
 	// A selector without a kind selects every object of the base.
 	return append(patches, kustomize.Patch{Patch: owner, Target: &kustomize.Selector{ResId: resid.ResId{Name: placeholder}}}), nil
+}
+
+func deploymentSpec(in Input) *appsv1ac.DeploymentSpecApplyConfiguration {
+	spec := appsv1ac.DeploymentSpec().
+		WithTemplate(corev1ac.PodTemplateSpec().
+			WithSpec(corev1ac.PodSpec().
+				WithImagePullSecrets(pullSecrets(in)...).
+				WithContainers(container(in))))
+	spec.Replicas = in.Replicas
+	return spec
+}
+
+// servicePatch replaces values of the base: in a merge another port would be a second one.
+func servicePatch(s v1alpha1.EndpointService) []jsonPatch {
+	return []jsonPatch{
+		{Op: "replace", Path: "/spec/type", Value: cmp.Or(s.Type, corev1.ServiceTypeClusterIP)},
+		{Op: "replace", Path: "/spec/ports/0/port", Value: s.ListenPort()},
+	}
+}
+
+// annotateService adds the annotations of the Service alone. They win over those of all objects, which Kustomize adds last.
+func annotateService(resources resmap.ResMap, annotations map[string]v1alpha1.AnnotationValue) error {
+	for _, r := range resources.Resources() {
+		if r.GetKind() != "Service" || len(annotations) == 0 {
+			continue
+		}
+		all := r.GetAnnotations()
+		maps.Copy(all, plain(annotations))
+		if err := r.SetAnnotations(all); err != nil {
+			return fmt.Errorf("annotating the Service: %w", err)
+		}
+	}
+	return nil
 }
 
 func container(in Input) *corev1ac.ContainerApplyConfiguration {

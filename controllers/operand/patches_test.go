@@ -65,8 +65,8 @@ spec:
 }}}}`)},
 		"operations": {patch("Deployment", `
 - op: test
-  path: /spec/replicas
-  value: 1
+  path: /spec/minReadySeconds
+  value: 5
 - op: add
   path: /spec/template/spec/containers/0/env/-
   value: {name: GOMEMLIMIT, value: 100MiB}
@@ -270,7 +270,7 @@ func TestHostilePatchesAreRefused(t *testing.T) {
 		"operation, no from":     {"Deployment", operation(`{"op": "move", "path": "/spec/replicas"}`), "needs from"},
 		"operation on nothing":   {"Deployment", operation(`{"op": "replace", "path": "/spec/nothing/here", "value": 1}`), "nothing"},
 		"index out of range":     {"Deployment", operation(`{"op": "add", "path": "/spec/template/spec/containers/99999999", "value": {}}`), "index"},
-		"failing test":           {"Deployment", operation(`{"op": "test", "path": "/spec/replicas", "value": 7}`), "test"},
+		"failing test":           {"Deployment", operation(`{"op": "test", "path": "/spec/minReadySeconds", "value": 7}`), "test"},
 		"everything replaced":    {"Deployment", operation(`{"op": "replace", "path": "", "value": null}`), "whole object"},
 		"misspelt field":         {"Deployment", pod(`"nodeSelectr": {"a": "b"}`), `unknown field "spec.template.spec.nodeSelectr"`},
 		"wrong type":             {"Deployment", "spec: {replicas: many}", "replicas"},

@@ -67,6 +67,9 @@ func Render(in Input) (*Operand, error) {
 	if err != nil {
 		return nil, fmt.Errorf("running kustomize: %w", err)
 	}
+	if err := annotateService(resources, in.Service.Annotations); err != nil {
+		return nil, err
+	}
 	rendered, err := decode(resources)
 	if err != nil || len(in.Patches) == 0 {
 		return rendered, err

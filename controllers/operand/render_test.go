@@ -43,7 +43,7 @@ func input(name string) operand.Input {
 			Aggregation: v1alpha1.Aggregation{ConflictResolution: v1alpha1.ConflictResolution{
 				Strategy: v1alpha1.ConflictResolutionPrefix, PrefixFormat: "{backend}_",
 			}},
-			AllowedHosts: operand.AllowedHosts(name, "tools"),
+			AllowedHosts: operand.AllowedHosts(name, "tools", v1alpha1.Endpoint{}),
 		},
 	}
 }
@@ -56,8 +56,18 @@ func TestRenderGolden(t *testing.T) {
 		{Name: "https_proxy", Value: "http://proxy.example.com:3128"},
 		{Name: "NO_PROXY", Value: ".svc,.cluster.local"},
 	}
+	exposed := input("exposed")
+	exposed.Replicas = new(int32(3))
+	exposed.Service = v1alpha1.EndpointService{
+		Type: corev1.ServiceTypeLoadBalancer, Port: 8443,
+		Annotations: map[string]v1alpha1.AnnotationValue{"example.com/load-balancer": "internal", "example.com/owner": "network"},
+	}
+	// What is said of the Service alone wins over what is said of everything.
+	exposed.CommonMetadata.Annotations = map[string]v1alpha1.AnnotationValue{"example.com/owner": "platform"}
+	exposed.Configuration.AllowedHosts = operand.AllowedHosts("exposed", "tools", v1alpha1.Endpoint{PublicURL: "https://MCP.example.com:8443/mcp"})
 	for name, in := range map[string]operand.Input{
 		"dynamic": input("team"),
+		"exposed": exposed,
 		"proxied": proxied,
 		"longest": input(strings.Repeat("a", 52)),
 	} {

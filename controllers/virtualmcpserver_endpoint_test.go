@@ -1,0 +1,116 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers_test
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/types"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+// configuration is what the runtime of a VirtualMCPServer is to serve.
+func (f *fixture) configuration(g Gomega, server string) *configv1alpha1.RuntimeConfiguration {
+	m, err := get[corev1.ConfigMap](f, v1alpha1.OperandName(server))
+	g.Expect(err).NotTo(HaveOccurred())
+	c, err := configv1alpha1.Parse([]byte(m.Data[configv1alpha1.FileName]))
+	g.Expect(err).NotTo(HaveOccurred())
+	return c
+}
+
+// The endpoint is what the spec says, and what it was before once the spec says nothing any more.
+func TestEndpoint(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.create(f.group("team"))
+	s := f.server("gateway", "team")
+	s.Spec.Endpoint = v1alpha1.Endpoint{
+		PublicURL: "https://mcp.example.com/team",
+		Service: v1alpha1.EndpointService{
+			Type: corev1.ServiceTypeNodePort, Port: 8080,
+			Annotations: map[string]v1alpha1.AnnotationValue{"example.com/pool": "internal"},
+		},
+	}
+	f.create(s)
+	expect := func(url string, kind corev1.ServiceType, port int32, annotations types.GomegaMatcher, hosts []string) {
+		t.Helper()
+		f.Eventually(func(g Gomega) {
+			s, err := get[v1alpha1.VirtualMCPServer](f, "gateway")
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(s.Status.URL).To(Equal(url))
+			objects := f.operand(g, "gateway")
+			service := objects["Service"].(*corev1.Service)
+			g.Expect(service.Spec.Type).To(Equal(kind))
+			g.Expect(service.Spec.Ports).To(HaveLen(1))
+			g.Expect(service.Spec.Ports[0].Port).To(Equal(port))
+			g.Expect(service.Annotations).To(annotations)
+			g.Expect(f.configuration(g, "gateway").AllowedHosts).To(Equal(hosts))
+			for kind, o := range objects {
+				if kind != "Service" {
+					g.Expect(o.GetAnnotations()).NotTo(HaveKey("example.com/pool"), kind)
+				}
+			}
+		}).Should(Succeed())
+	}
+	internal := []string{
+		"vmcp-gateway", "vmcp-gateway." + f.namespace, "vmcp-gateway." + f.namespace + ".svc",
+		"vmcp-gateway." + f.namespace + ".svc.cluster.local",
+	}
+	expect("https://mcp.example.com/team", corev1.ServiceTypeNodePort, 8080,
+		HaveKeyWithValue("example.com/pool", "internal"), append(internal[:4:4], "mcp.example.com"))
+	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) { s.Spec.Endpoint.PublicURL = "" })
+	expect("http://vmcp-gateway."+f.namespace+".svc:8080/mcp", corev1.ServiceTypeNodePort, 8080,
+		HaveKeyWithValue("example.com/pool", "internal"), internal)
+	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) { s.Spec.Endpoint = v1alpha1.Endpoint{} })
+	expect("http://vmcp-gateway."+f.namespace+".svc/mcp", corev1.ServiceTypeClusterIP, 80, BeEmpty(), internal)
+}
+
+// The number of pods is that of the spec, or whatever somebody else says, and never jumps when the choice changes hands.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.create(f.group("team"))
+	s := f.server("gateway", "team")
+	s.Spec.Replicas = new(int32(3))
+	f.create(s)
+	replicas := func() int32 {
+		d, err := get[appsv1.Deployment](f, "vmcp-gateway")
+		if err != nil {
+			return -1
+		}
+		return *d.Spec.Replicas
+	}
+	scale := func(n int32) {
+		f.t.Helper()
+		d := &appsv1.Deployment{ObjectMeta: f.meta("vmcp-gateway")}
+		f.Expect(admin.SubResource("scale").Update(f.ctx, d, client.WithSubResourceBody(
+			&autoscalingv1.Scale{ObjectMeta: f.meta("vmcp-gateway"), Spec: autoscalingv1.ScaleSpec{Replicas: n}}))).To(Succeed())
+	}
+	f.Eventually(replicas).Should(BeEquivalentTo(3))
+	scale(1)
+	f.Eventually(replicas).Should(BeEquivalentTo(3), "the spec has the last word")
+
+	lowest := int32(3)
+	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) { s.Spec.Replicas = nil })
+	f.Eventually(func(g Gomega) {
+		lowest = min(lowest, replicas())
+		s, err := get[v1alpha1.VirtualMCPServer](f, "gateway")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(f.configuration(g, "gateway").Generation).To(Equal(s.Generation))
+	}).Should(Succeed())
+	f.Consistently(replicas).Should(BeEquivalentTo(3), "nobody has chosen another number yet")
+	f.Expect(lowest).To(BeEquivalentTo(3))
+	scale(5)
+	f.Consistently(replicas).Should(BeEquivalentTo(5), "the operator leaves the number alone")
+	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) { s.Spec.Replicas = new(int32(0)) })
+	f.Eventually(replicas).Should(BeZero())
+}

@@ -1,0 +1,56 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+// letGoOfReplicas keeps the number of pods as it is when the operator is about to stop applying it, because an autoscaler or "kubectl
+// scale" chooses it from now on. A field that nobody applies any more vanishes, and the API server's default for it is one pod: so
+// the present number is applied under another name first. Whoever scales next takes it over from there.
+func (r *VirtualMCPServerReconciler) letGoOfReplicas(
+	ctx context.Context, owner *v1alpha1.VirtualMCPServer, want *appsv1ac.DeploymentApplyConfiguration,
+) error {
+	if want.Spec.Replicas != nil {
+		return nil
+	}
+	live, err := find[appsv1.Deployment](ctx, r.Client, client.ObjectKey{Namespace: owner.Namespace, Name: *want.Name})
+	if err != nil {
+		return fmt.Errorf("reading Deployment %s: %w", *want.Name, err)
+	}
+	if live == nil || !metav1.IsControlledBy(live, owner) || live.Spec.Replicas == nil {
+		return nil
+	}
+	ours, err := appliesReplicas(live, v1alpha1.OperatorFieldManager)
+	if err != nil || !ours {
+		return err
+	}
+	kept := appsv1ac.Deployment(live.Name, live.Namespace).
+		WithResourceVersion(live.ResourceVersion).
+		WithSpec(appsv1ac.DeploymentSpec().WithReplicas(*live.Spec.Replicas))
+	err = r.Client.Apply(ctx, kept, client.FieldOwner(v1alpha1.ReplicasFieldManager), client.ForceOwnership)
+	// After a conflict the next reconciliation finds out who chose which number meanwhile.
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("keeping the number of pods of Deployment %s: %w", live.Name, err)
+	}
+	return nil
+}
+
+func appliesReplicas(d *appsv1.Deployment, manager string) (bool, error) {
+	owned, err := appsv1ac.ExtractDeployment(d, manager)
+	if err != nil {
+		return false, fmt.Errorf("reading the managed fields of Deployment %s: %w", d.Name, err)
+	}
+	return owned.Spec != nil && owned.Spec.Replicas != nil, nil
+}
