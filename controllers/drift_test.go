@@ -12,7 +12,6 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/utils/ptr"
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
@@ -33,14 +32,6 @@ func TestDriftIsRepaired(t *testing.T) {
 				d, err := get[appsv1.Deployment](f, key)
 				g.Expect(err).NotTo(HaveOccurred())
 				g.Expect(d.Spec.Template.Spec.Containers[0].Image).To(Equal(runtimeImage))
-			},
-		},
-		"scaled by hand": {
-			func(f *fixture) { edit(f, key, func(d *appsv1.Deployment) { d.Spec.Replicas = ptr.To[int32](0) }) },
-			func(g Gomega, f *fixture) {
-				d, err := get[appsv1.Deployment](f, key)
-				g.Expect(err).NotTo(HaveOccurred())
-				g.Expect(d.Spec.Replicas).To(HaveValue(BeEquivalentTo(1)))
 			},
 		},
 		"environment variable removed": {

@@ -120,6 +120,8 @@ func trimForeign(o any) (any, error) {
 const (
 	// indexGroupRef is the MCPGroup that a VirtualMCPServer or an MCPBackend names.
 	indexGroupRef = "spec.groupRef.name"
+	// indexAuthConfig are the MCPExternalAuthConfigs that a VirtualMCPServer names.
+	indexAuthConfig = "spec.outgoingAuth.externalAuthConfigRef.name"
 	// indexService is the Service that an MCPBackend names.
 	indexService = "spec.service.name"
 	// indexServiceAccount is the ServiceAccount that the workload of an MCPBackend names.
@@ -128,6 +130,15 @@ const (
 
 // SetupIndexes registers what the controllers look objects up by. It must run before the cache starts.
 func SetupIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	err := indexer.IndexField(ctx, &v1alpha1.VirtualMCPServer{}, indexAuthConfig, func(o client.Object) []string {
+		if s, ok := o.(*v1alpha1.VirtualMCPServer); ok {
+			return s.Spec.OutgoingAuth.ConfigNames()
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("indexing VirtualMCPServers by %s: %w", indexAuthConfig, err)
+	}
 	for _, index := range []struct {
 		object client.Object
 		field  string

@@ -65,15 +65,19 @@ type VirtualMCPServerReconciler struct {
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles;rolebindings,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=delete
 //
 // Rights of the runtime that the operator does not use itself:
-// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpbackends,verbs=get;list;watch
+// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpbackends;mcpexternalauthconfigs,verbs=get;list;watch
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=update
 
 // virtualMCPServerScope is what one reconciliation works on.
 type virtualMCPServerScope struct {
 	// server is the object as the cache has it. It is never modified.
 	server *v1alpha1.VirtualMCPServer
+	// input is what operand is rendered from, and boundConfigs name the MCPExternalAuthConfigs whose Roles the runtime gets.
+	input        operand.Input
+	boundConfigs []string
 	// operand is what is to be applied; nil until it is rendered.
 	operand *operand.Operand
 	// facts are filled in by the phases.
@@ -185,25 +189,25 @@ func (r *VirtualMCPServerReconciler) findGroup(ctx context.Context, scope *virtu
 	return scope.facts.groupFound, nil
 }
 
-// render builds the objects, unless it did so before for this generation.
+// render builds the objects, unless it did so before from the same input.
 func (r *VirtualMCPServerReconciler) render(ctx context.Context, scope *virtualMCPServerScope) (bool, error) {
-	scope.operand, scope.facts.renderErr = r.rendered.get(scope.server, func() (*operand.Operand, error) {
-		in, err := r.input(ctx, scope.server)
-		if err != nil {
-			return nil, err
-		}
-		return operand.Render(in)
-	})
-	return scope.facts.renderErr == nil, nil
+	s, f := scope.server, &scope.facts
+	mode, err := r.strategyFor(s.Source())
+	if err != nil {
+		f.renderErr = err
+		return false, nil
+	}
+	scope.input = r.input(s)
+	if err := mode.complete(ctx, scope); err != nil {
+		return false, err
+	}
+	scope.operand, f.renderErr = r.rendered.render(client.ObjectKeyFromObject(s), scope.input)
+	return f.renderErr == nil, nil
 }
 
-// input is what the operand depends on: the generation of the object and what is the same for all objects.
-func (r *VirtualMCPServerReconciler) input(ctx context.Context, s *v1alpha1.VirtualMCPServer) (operand.Input, error) {
-	mode, err := strategyFor(s.Source())
-	if err != nil {
-		return operand.Input{}, err
-	}
-	in := operand.Input{
+// input is what the operand depends on in any mode: the generation of the object and what is the same for all objects.
+func (r *VirtualMCPServerReconciler) input(s *v1alpha1.VirtualMCPServer) operand.Input {
+	return operand.Input{
 		Name:      s.Name,
 		Namespace: s.Namespace,
 		UID:       s.UID,
@@ -213,6 +217,7 @@ func (r *VirtualMCPServerReconciler) input(ctx context.Context, s *v1alpha1.Virt
 			Generation:   s.Generation,
 			UID:          s.UID,
 			Group:        s.Spec.GroupRef.Name,
+			Source:       s.Source(),
 			Aggregation:  s.Spec.Aggregation,
 			AllowedHosts: operand.AllowedHosts(s.Name, s.Namespace, s.Spec.Endpoint),
 		},
@@ -223,10 +228,6 @@ func (r *VirtualMCPServerReconciler) input(ctx context.Context, s *v1alpha1.Virt
 		CommonMetadata:   s.Spec.CommonMetadata,
 		Patches:          s.Spec.Patches,
 	}
-	if err := mode.complete(ctx, s, &in); err != nil {
-		return operand.Input{}, err
-	}
-	return in, nil
 }
 
 // apply makes the cluster be as rendered, in the order in which the objects need each other.
@@ -248,6 +249,7 @@ func (r *VirtualMCPServerReconciler) apply(ctx context.Context, scope *virtualMC
 			_, err := ensure[rbacv1.RoleBinding](ctx, r.Client, scope.server, o.RoleBinding, rbacv1ac.ExtractRoleBinding)
 			return err
 		}},
+		{v1alpha1.ConditionRBACReady, func() error { return r.bindAuthRoles(ctx, scope) }},
 		{v1alpha1.ConditionConfigReady, func() error {
 			_, err := ensure[corev1.ConfigMap](ctx, r.Client, scope.server, o.ConfigMap, corev1ac.ExtractConfigMap)
 			return err
@@ -366,6 +368,7 @@ func (r *VirtualMCPServerReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.ServiceAccount{}, owner).
 		Watches(&rbacv1.Role{}, owner).
 		Watches(&rbacv1.RoleBinding{}, owner).
+		Watches(&rbacv1.Role{}, r.enqueueAuthRoleUsers(), builder.WithPredicates(authRoles(), existenceChanged())).
 		Watches(&corev1.ConfigMap{}, owner).
 		Watches(&coordinationv1.Lease{}, leaseHandler{owner, &r.heartbeats, r.Now}).
 		Watches(&appsv1.Deployment{}, owner).

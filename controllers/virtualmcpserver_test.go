@@ -189,7 +189,8 @@ func TestVirtualMCPServerControllerNeverLooksAtBackends(t *testing.T) {
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(reads.kinds).To(ContainElements("VirtualMCPServer", "MCPGroup", "Deployment"))
 	f.Expect(reads.kinds).NotTo(ContainElement(Or(
-		HavePrefix("MCPBackend"), HavePrefix("MCPExternalAuthConfig"), HavePrefix("Secret"), HaveSuffix("List"))))
+		HavePrefix("MCPBackend"), HavePrefix("MCPExternalAuthConfig"), HavePrefix("Secret"),
+		And(HaveSuffix("List"), Not(Equal("RoleBindingList"))))))
 }
 
 // readRecorder keeps the kinds that are read through a client.

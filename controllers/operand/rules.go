@@ -24,7 +24,8 @@ func rules(in Input) []*rbacv1ac.PolicyRuleApplyConfiguration {
 		rule("events.k8s.io", "events", "create"),
 	}
 	if in.DiscoversBackends {
-		r = append(r, rule(v1alpha1.GroupVersion.Group, "mcpbackends", "get", "list", "watch"))
+		r = append(r, rule(v1alpha1.GroupVersion.Group, "mcpbackends", "get", "list", "watch"),
+			rule(v1alpha1.GroupVersion.Group, "mcpexternalauthconfigs", "get", "list", "watch"))
 	}
 	return r
 }

@@ -1,0 +1,88 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers_test
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+// authRole is the Role that the controller of MCPExternalAuthConfigs keeps for the one of that name.
+func (f *fixture) authRole(config string) *rbacv1.Role {
+	role := &rbacv1.Role{ObjectMeta: f.meta(v1alpha1.AuthRoleName(config))}
+	role.Labels = map[string]string{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue, v1alpha1.AuthConfigLabel: config}
+	return role
+}
+
+func defaultAuth(config string) *v1alpha1.DefaultAuth {
+	return &v1alpha1.DefaultAuth{ExternalAuthConfigRef: v1alpha1.LocalReference{Name: config}}
+}
+
+func backendAuth(backend, config string) v1alpha1.BackendAuth {
+	return v1alpha1.BackendAuth{Name: backend, ExternalAuthConfigRef: v1alpha1.LocalReference{Name: config}}
+}
+
+// authBindings are the names of the RoleBindings to Roles of MCPExternalAuthConfigs that a VirtualMCPServer owns.
+func (f *fixture) authBindings(s *v1alpha1.VirtualMCPServer) func() []string {
+	return func() []string {
+		list := &rbacv1.RoleBindingList{}
+		f.Expect(admin.List(f.ctx, list, client.InNamespace(f.namespace), client.HasLabels{v1alpha1.AuthConfigLabel})).To(Succeed())
+		names := []string{}
+		for _, b := range list.Items {
+			if metav1.IsControlledBy(&b, s) {
+				names = append(names, b.Name)
+			}
+		}
+		return names
+	}
+}
+
+// In dynamic mode the runtime gets the Roles of the MCPExternalAuthConfigs that the spec names, and those only.
+func TestDynamicModeBindsAuthRoles(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.create(f.group("team"), f.authRole("common"), f.authRole("special"), f.authRole("unnamed"))
+	s := f.server("gateway", "team")
+	s.Spec.OutgoingAuth = v1alpha1.OutgoingAuth{
+		Default:  defaultAuth("common"),
+		Backends: []v1alpha1.BackendAuth{backendAuth("grafana", "special"), backendAuth("kube", "late")},
+	}
+	f.create(s)
+	f.Eventually(f.authBindings(s)).Should(ConsistOf("vmcp-gateway.common", "vmcp-gateway.special"))
+	binding, err := get[rbacv1.RoleBinding](f, "vmcp-gateway.special")
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(binding.RoleRef).To(Equal(rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "vmcp-auth-special"}))
+	f.Expect(binding.Subjects).To(ConsistOf(rbacv1.Subject{Kind: "ServiceAccount", Name: "vmcp-gateway", Namespace: f.namespace}))
+
+	// A Role that is not there is in nobody's way.
+	f.eventually("gateway",
+		haveCondition(v1alpha1.ConditionRBACReady, metav1.ConditionTrue, v1alpha1.ReasonApplied),
+		haveCondition(v1alpha1.ConditionServiceReady, metav1.ConditionTrue, v1alpha1.ReasonAddressAssigned))
+	c := f.configuration(f, "gateway")
+	f.Expect(c.Source).To(Equal(v1alpha1.OutgoingAuthSourceDiscovered))
+	f.Expect(c.DefaultAuth).To(Equal(s.Spec.OutgoingAuth.Default))
+	f.Expect(c.BackendAuths).To(Equal(s.Spec.OutgoingAuth.Backends))
+	f.create(f.authRole("late"))
+	f.Eventually(f.authBindings(s)).Should(ConsistOf("vmcp-gateway.common", "vmcp-gateway.special", "vmcp-gateway.late"))
+
+	// What the spec names no more goes, what somebody else bound stays.
+	foreign := &rbacv1.RoleBinding{
+		ObjectMeta: f.meta("foreign"), RoleRef: binding.RoleRef, Subjects: binding.Subjects,
+	}
+	foreign.Labels = binding.Labels
+	f.create(foreign)
+	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) { s.Spec.OutgoingAuth.Backends = nil })
+	f.Eventually(f.authBindings(s)).Should(ConsistOf("vmcp-gateway.common"))
+	f.Consistently(func() error { _, err := get[rbacv1.RoleBinding](f, "foreign"); return err }).Should(Succeed())
+
+	f.Expect(admin.Delete(f.ctx, &rbacv1.RoleBinding{ObjectMeta: f.meta("vmcp-gateway.common")})).To(Succeed())
+	f.Eventually(f.authBindings(s)).Should(ConsistOf("vmcp-gateway.common"), "drift is healed")
+}
