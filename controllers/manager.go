@@ -122,6 +122,8 @@ const (
 	indexGroupRef = "spec.groupRef.name"
 	// indexAuthConfig are the MCPExternalAuthConfigs that a VirtualMCPServer names.
 	indexAuthConfig = "spec.outgoingAuth.externalAuthConfigRef.name"
+	// indexSource is who finds the backends of a VirtualMCPServer.
+	indexSource = "spec.outgoingAuth.source"
 	// indexService is the Service that an MCPBackend names.
 	indexService = "spec.service.name"
 	// indexServiceAccount is the ServiceAccount that the workload of an MCPBackend names.
@@ -130,36 +132,47 @@ const (
 
 // SetupIndexes registers what the controllers look objects up by. It must run before the cache starts.
 func SetupIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	err := indexer.IndexField(ctx, &v1alpha1.VirtualMCPServer{}, indexAuthConfig, func(o client.Object) []string {
-		if s, ok := o.(*v1alpha1.VirtualMCPServer); ok {
-			return s.Spec.OutgoingAuth.ConfigNames()
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("indexing VirtualMCPServers by %s: %w", indexAuthConfig, err)
-	}
 	for _, index := range []struct {
 		object client.Object
 		field  string
-		value  func(client.Object) string
+		values func(client.Object) []string
 	}{
-		{&v1alpha1.VirtualMCPServer{}, indexGroupRef, groupRefOf},
-		{&v1alpha1.MCPBackend{}, indexGroupRef, groupRefOf},
-		{&v1alpha1.MCPBackend{}, indexService, serviceOf},
-		{&v1alpha1.MCPBackend{}, indexServiceAccount, serviceAccountOf},
+		{&v1alpha1.VirtualMCPServer{}, indexAuthConfig, authConfigsOf},
+		{&v1alpha1.VirtualMCPServer{}, indexSource, one(sourceOf)},
+		{&v1alpha1.VirtualMCPServer{}, indexGroupRef, one(groupRefOf)},
+		{&v1alpha1.MCPBackend{}, indexGroupRef, one(groupRefOf)},
+		{&v1alpha1.MCPBackend{}, indexService, one(serviceOf)},
+		{&v1alpha1.MCPBackend{}, indexServiceAccount, one(serviceAccountOf)},
 	} {
-		err := indexer.IndexField(ctx, index.object, index.field, func(o client.Object) []string {
-			if v := index.value(o); v != "" {
-				return []string{v}
-			}
-			return nil
-		})
-		if err != nil {
+		if err := indexer.IndexField(ctx, index.object, index.field, index.values); err != nil {
 			return fmt.Errorf("indexing %T by %s: %w", index.object, index.field, err)
 		}
 	}
 	return nil
+}
+
+// one is an index of at most one value.
+func one(value func(client.Object) string) func(client.Object) []string {
+	return func(o client.Object) []string {
+		if v := value(o); v != "" {
+			return []string{v}
+		}
+		return nil
+	}
+}
+
+func authConfigsOf(o client.Object) []string {
+	if s, ok := o.(*v1alpha1.VirtualMCPServer); ok {
+		return s.Spec.OutgoingAuth.ConfigNames()
+	}
+	return nil
+}
+
+func sourceOf(o client.Object) string {
+	if s, ok := o.(*v1alpha1.VirtualMCPServer); ok {
+		return string(s.Source())
+	}
+	return ""
 }
 
 func groupRefOf(o client.Object) string {

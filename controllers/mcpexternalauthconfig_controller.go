@@ -11,6 +11,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -111,9 +112,18 @@ func (r *MCPExternalAuthConfigReconciler) applyStatus(ctx context.Context, c *v1
 	if have.Status != nil {
 		have.Status.Conditions = sortConditions(have.Status.Conditions)
 	}
-	return applyStatus(ctx, r.Client, have.Status, want, func() runtime.ApplyConfiguration {
+	written, err := applyStatus(ctx, r.Client, kindOf(c), have.Status, want, func() runtime.ApplyConfiguration {
 		return acv1alpha1.MCPExternalAuthConfig(c.Name, c.Namespace).WithResourceVersion(c.ResourceVersion).WithStatus(want)
 	})
+	if err != nil || !written {
+		return err
+	}
+	var before []metav1ac.ConditionApplyConfiguration
+	if have.Status != nil {
+		before = have.Status.Conditions
+	}
+	r.Client.announce(c, before, want.Conditions)
+	return nil
 }
 
 // SetupWithManager starts the controller with the manager.

@@ -39,6 +39,9 @@ func (r *VirtualMCPServerReconciler) bindAuthRoles(ctx context.Context, scope *v
 			return err
 		}
 	}
+	if scope.keepsRights {
+		return nil
+	}
 	bindings := &rbacv1.RoleBindingList{}
 	err := r.Client.List(ctx, bindings, client.InNamespace(s.Namespace),
 		client.MatchingLabels{v1alpha1.VirtualMCPServerLabel: s.Name}, client.HasLabels{v1alpha1.AuthConfigLabel}, client.UnsafeDisableDeepCopy)

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	coordinationv1ac "k8s.io/client-go/applyconfigurations/coordination/v1"
@@ -37,7 +38,7 @@ import (
 const VirtualMCPServerController = "virtualmcpserver"
 
 // VirtualMCPServerReconciler provisions the runtime of a VirtualMCPServer and reports on what it provisioned. What the runtime
-// does, and whether backends work, is not its business: it never reads a backend.
+// does, and whether backends work, is not its business: it reads backends in static mode only, and no more than their specs.
 type VirtualMCPServerReconciler struct {
 	Client Client
 	// RuntimeImage is the image of the runtime.
@@ -78,6 +79,8 @@ type virtualMCPServerScope struct {
 	// input is what operand is rendered from, and boundConfigs name the MCPExternalAuthConfigs whose Roles the runtime gets.
 	input        operand.Input
 	boundConfigs []string
+	// keepsRights says that no right is taken away yet: pods may be left that need it.
+	keepsRights bool
 	// operand is what is to be applied; nil until it is rendered.
 	operand *operand.Operand
 	// facts are filled in by the phases.
@@ -373,6 +376,8 @@ func (r *VirtualMCPServerReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&coordinationv1.Lease{}, leaseHandler{owner, &r.heartbeats, r.Now}).
 		Watches(&appsv1.Deployment{}, owner).
 		Watches(&corev1.Service{}, owner).
+		Watches(&v1alpha1.MCPBackend{}, r.enqueueStaticServers(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.MCPExternalAuthConfig{}, r.enqueueStaticServers()).
 		Watches(&v1alpha1.MCPGroup{}, referrers, builder.WithPredicates(existenceChanged())).
 		WithOptions(controllerOptions()).
 		Complete(r)

@@ -20,6 +20,8 @@ func (r *VirtualMCPServerReconciler) strategyFor(source v1alpha1.OutgoingAuthSou
 	switch source {
 	case v1alpha1.OutgoingAuthSourceDiscovered:
 		return dynamicStrategy{}, nil
+	case v1alpha1.OutgoingAuthSourceInline:
+		return staticStrategy{r.Client}, nil
 	default:
 		return nil, fmt.Errorf("spec.outgoingAuth.source: %q is not known", source)
 	}

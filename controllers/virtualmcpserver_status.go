@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	acv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 )
@@ -37,6 +38,10 @@ type virtualMCPServerFacts struct {
 	heartbeat heartbeat
 	// reported says that the runtime has made a report, ever.
 	reported bool
+	// resolved are the backends of a gateway in static mode.
+	resolved []configv1alpha1.Backend
+	// operatorEntries and runtimeEntries are the parts of status.discoveredBackends that each of them owns.
+	operatorEntries, runtimeEntries []acv1alpha1.DiscoveredBackendApplyConfiguration
 	// operatorHolds and runtimeHolds say who owns phase, and the other shared fields with it: one of them, both, or neither.
 	operatorHolds, runtimeHolds bool
 	// podProblem is why the pods cannot run; nil if they can, or if that is not examined.
@@ -51,8 +56,8 @@ var steps = []string{
 	v1alpha1.ConditionServiceReady,
 }
 
-// newVirtualMCPServerStatus is all that the operator owns of a status, whole: what it leaves out is deleted. phase, message,
-// discoveredBackends and the rest are the runtime's and appear here only while it does not report (see substitute).
+// newVirtualMCPServerStatus is all that the operator owns of a status, whole: what it leaves out is deleted. phase, message, the
+// verdicts in discoveredBackends and the rest are the runtime's and appear here only while it does not report (see substitute).
 func newVirtualMCPServerStatus(
 	s *v1alpha1.VirtualMCPServer, f virtualMCPServerFacts, now time.Time,
 ) *acv1alpha1.VirtualMCPServerStatusApplyConfiguration {
@@ -76,10 +81,11 @@ func newVirtualMCPServerStatus(
 	if g := f.observedGeneration(s, stalled != ""); g > 0 {
 		status.WithObservedGeneration(g)
 	}
+	backends := f.describedBackends(s)
 	if instead != nil {
-		instead.apply(s, status, now)
+		instead.apply(s, status, backends, now)
 	}
-	return status
+	return status.WithDiscoveredBackends(backends.list...)
 }
 
 // obstacle is what is in the way of the present generation, in a sentence, or "". If only a person can remove it, stalled is the

@@ -128,8 +128,11 @@ func (f *virtualMCPServerFacts) reportingVerdict(sub *substitute) verdict {
 	}
 }
 
-// apply adds the fields that are shared with the runtime to a status. Of backends it touches what is there and nothing else.
-func (t *substitute) apply(s *v1alpha1.VirtualMCPServer, status *acv1alpha1.VirtualMCPServerStatusApplyConfiguration, now time.Time) {
+// apply adds the fields that are shared with the runtime to a status, and to the entries of backends the verdict that nobody knows. Of
+// backends it touches what is there or described and nothing else.
+func (t *substitute) apply(
+	s *v1alpha1.VirtualMCPServer, status *acv1alpha1.VirtualMCPServerStatusApplyConfiguration, backends *entries, now time.Time,
+) {
 	status.WithPhase(t.phase).WithMessage(truncate(t.ready.message, maxMessage))
 	if !t.backends {
 		return
@@ -137,19 +140,25 @@ func (t *substitute) apply(s *v1alpha1.VirtualMCPServer, status *acv1alpha1.Virt
 	if s.Status.Backends != nil {
 		status.WithBackends(acv1alpha1.BackendsSummary().WithReady(0))
 	}
+	since := map[entryKey]metav1.Time{}
 	for i := range s.Status.DiscoveredBackends {
 		entry := &s.Status.DiscoveredBackends[i]
-		since := metav1.NewTime(now.Truncate(time.Second))
+		key := entryKey{entry.Kind, entry.Name}
+		backends.of(key)
 		if entry.Status == v1alpha1.BackendUnknown && !entry.LastTransitionTime.IsZero() {
-			since = entry.LastTransitionTime
+			since[key] = entry.LastTransitionTime
 		}
-		status.WithDiscoveredBackends(acv1alpha1.DiscoveredBackend().
-			WithKind(entry.Kind).
-			WithName(entry.Name).
+	}
+	for _, entry := range backends.list {
+		at, unchanged := since[keyOf(entry)]
+		if !unchanged {
+			at = metav1.NewTime(now.Truncate(time.Second))
+		}
+		entry.
 			WithStatus(v1alpha1.BackendUnknown).
 			WithReason(v1alpha1.ReasonNoReport).
 			WithMessage(t.reporting.message).
-			WithLastTransitionTime(since))
+			WithLastTransitionTime(at)
 	}
 }
 
@@ -167,18 +176,22 @@ func sortStatus(status *acv1alpha1.VirtualMCPServerStatusApplyConfiguration) *ac
 
 // observeOwners finds out who owns the shared fields. Phase stands for all of them: each writer applies it whenever it applies any.
 func (f *virtualMCPServerFacts) observeOwners(s *v1alpha1.VirtualMCPServer) error {
-	holds := func(manager string) (bool, error) {
+	ownedBy := func(manager string) (holds bool, backends []acv1alpha1.DiscoveredBackendApplyConfiguration, err error) {
 		owned, err := acv1alpha1.ExtractVirtualMCPServerStatus(s, manager)
-		if err != nil {
-			return false, fmt.Errorf("reading the managed fields of the status: %w", err)
+		switch {
+		case err != nil:
+			return false, nil, fmt.Errorf("reading the managed fields of the status: %w", err)
+		case owned.Status == nil:
+			return false, nil, nil
+		default:
+			return owned.Status.Phase != nil, owned.Status.DiscoveredBackends, nil
 		}
-		return owned.Status != nil && owned.Status.Phase != nil, nil
 	}
 	var err error
-	if f.operatorHolds, err = holds(v1alpha1.OperatorFieldManager); err != nil {
+	if f.operatorHolds, f.operatorEntries, err = ownedBy(v1alpha1.OperatorFieldManager); err != nil {
 		return err
 	}
-	if f.runtimeHolds, err = holds(v1alpha1.RuntimeFieldManager); err != nil {
+	if f.runtimeHolds, f.runtimeEntries, err = ownedBy(v1alpha1.RuntimeFieldManager); err != nil {
 		return err
 	}
 	f.reported = f.runtimeHolds || s.Status.Runtime != nil

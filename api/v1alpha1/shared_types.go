@@ -44,6 +44,8 @@ type ComputeResources struct {
 const (
 	// PausedAnnotation, set to "true", makes the operator leave an object alone and say so in the condition Paused.
 	PausedAnnotation = "vmcp.dev/paused"
+	// OutgoingAuthSourceAnnotation says of a pod of a gateway which spec.outgoingAuth.source it was made for.
+	OutgoingAuthSourceAnnotation = "vmcp.dev/outgoing-auth-source"
 	// VirtualMCPServerLabel names the VirtualMCPServer that an object was provisioned for.
 	VirtualMCPServerLabel = "vmcp.dev/virtualmcpserver"
 	// BackendLabel names the MCPBackend that an object was provisioned for.

@@ -5,6 +5,8 @@ package operand
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"path"
@@ -58,6 +60,8 @@ type Input struct {
 	ProxyEnv []corev1.EnvVar
 	// DiscoversBackends gives the runtime the rights to find backends by itself.
 	DiscoversBackends bool
+	// CredentialSecrets name the Secrets that are mounted into the pods, below configv1alpha1.CredentialsDir; possibly none.
+	CredentialSecrets []string
 	// Configuration is what the runtime is to serve.
 	Configuration configv1alpha1.RuntimeConfiguration
 	// Replicas is the number of pods; nil means that somebody else chooses it.
@@ -182,8 +186,10 @@ func newPatches(in Input) ([]kustomize.Patch, error) {
 func deploymentSpec(in Input) *appsv1ac.DeploymentSpecApplyConfiguration {
 	spec := appsv1ac.DeploymentSpec().
 		WithTemplate(corev1ac.PodTemplateSpec().
+			WithAnnotations(map[string]string{v1alpha1.OutgoingAuthSourceAnnotation: string(in.Configuration.Source)}).
 			WithSpec(corev1ac.PodSpec().
 				WithImagePullSecrets(pullSecrets(in)...).
+				WithVolumes(credentialVolumes(in)...).
 				WithContainers(container(in))))
 	spec.Replicas = in.Replicas
 	return spec
@@ -225,7 +231,31 @@ func container(in Input) *corev1ac.ContainerApplyConfiguration {
 	for _, e := range in.ProxyEnv {
 		c.WithEnv(corev1ac.EnvVar().WithName(e.Name).WithValue(e.Value))
 	}
+	for _, secret := range in.CredentialSecrets {
+		c.WithVolumeMounts(corev1ac.VolumeMount().
+			WithName(credentialVolume(secret)).
+			WithMountPath(path.Join(configv1alpha1.CredentialsDir, secret)).
+			WithReadOnly(true))
+	}
 	return c
+}
+
+// credentialVolumes are the volumes of Secrets. They are optional: a Secret that goes is the trouble of the backends that need it and
+// keeps no pod from starting.
+func credentialVolumes(in Input) []*corev1ac.VolumeApplyConfiguration {
+	volumes := make([]*corev1ac.VolumeApplyConfiguration, len(in.CredentialSecrets))
+	for i, secret := range in.CredentialSecrets {
+		volumes[i] = corev1ac.Volume().
+			WithName(credentialVolume(secret)).
+			WithSecret(corev1ac.SecretVolumeSource().WithSecretName(secret).WithOptional(true))
+	}
+	return volumes
+}
+
+// credentialVolume is the name of the volume of a Secret. The name of a Secret itself can be too long for one, and can have dots.
+func credentialVolume(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return "credential-" + hex.EncodeToString(sum[:16])
 }
 
 func pullSecrets(in Input) []*corev1ac.LocalObjectReferenceApplyConfiguration {

@@ -65,7 +65,25 @@ func TestRenderGolden(t *testing.T) {
 	// What is said of the Service alone wins over what is said of everything.
 	exposed.CommonMetadata.Annotations = map[string]v1alpha1.AnnotationValue{"example.com/owner": "platform"}
 	exposed.Configuration.AllowedHosts = operand.AllowedHosts("exposed", "tools", v1alpha1.Endpoint{PublicURL: "https://MCP.example.com:8443/mcp"})
+	static := input("static")
+	static.DiscoversBackends = false
+	static.CredentialSecrets = []string{"grafana-token", strings.Repeat("long.", 50) + "xyz"}
+	static.Configuration.Source = v1alpha1.OutgoingAuthSourceInline
+	static.Configuration.Backends = []configv1alpha1.Backend{{
+		Kind: "MCPBackend", Name: "grafana", Source: v1alpha1.BackendSourceRemote, URL: "https://mcp.example.com/mcp",
+		Transport: v1alpha1.TransportStreamableHTTP, DeclaredTransport: v1alpha1.TransportStreamableHTTP,
+		Auth: &configv1alpha1.Auth{
+			ConfigRef: v1alpha1.LocalReference{Name: "grafana"},
+			Spec: v1alpha1.MCPExternalAuthConfigSpec{
+				Type: v1alpha1.ExternalAuthTypeHeaderInjection,
+				HeaderInjection: &v1alpha1.HeaderInjection{
+					HeaderName: "Authorization", SecretRef: v1alpha1.SecretKeyReference{Name: "grafana-token", Key: "token"},
+				},
+			},
+		},
+	}}
 	for name, in := range map[string]operand.Input{
+		"static":  static,
 		"dynamic": input("team"),
 		"exposed": exposed,
 		"proxied": proxied,
