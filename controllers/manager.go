@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -81,6 +82,8 @@ func CacheOptions(namespaces []string) cache.Options {
 			&corev1.ConfigMap{}:     ours,
 			&coordinationv1.Lease{}: ours,
 			&appsv1.Deployment{}:    ours,
+
+			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
 
 			&corev1.ServiceAccount{}: {Transform: trimForeign},
 			&corev1.Service{}:        {Transform: trimForeign},

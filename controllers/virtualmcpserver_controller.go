@@ -9,6 +9,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -63,6 +64,7 @@ type VirtualMCPServerReconciler struct {
 // +kubebuilder:rbac:groups="",resources=serviceaccounts;configmaps;services,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles;rolebindings,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -195,9 +197,8 @@ func (r *VirtualMCPServerReconciler) findGroup(ctx context.Context, scope *virtu
 // render builds the objects, unless it did so before from the same input.
 func (r *VirtualMCPServerReconciler) render(ctx context.Context, scope *virtualMCPServerScope) (bool, error) {
 	s, f := scope.server, &scope.facts
-	mode, err := r.strategyFor(s.Source())
-	if err != nil {
-		f.renderErr = err
+	var mode strategy
+	if mode, f.renderErr = r.strategyFor(s.Source()); f.renderErr != nil {
 		return false, nil
 	}
 	scope.input = r.input(s)
@@ -261,11 +262,13 @@ func (r *VirtualMCPServerReconciler) apply(ctx context.Context, scope *virtualMC
 			f.lease, err = ensure[coordinationv1.Lease](ctx, r.Client, scope.server, o.Lease, coordinationv1ac.ExtractLease)
 			return err
 		}},
+		{v1alpha1.ConditionDeploymentReady, func() error { return r.stopAutoscaling(ctx, scope.server) }},
 		{v1alpha1.ConditionDeploymentReady, func() error { return r.letGoOfReplicas(ctx, scope.server, o.Deployment) }},
 		{v1alpha1.ConditionDeploymentReady, func() (err error) {
 			f.deployment, err = ensure[appsv1.Deployment](ctx, r.Client, scope.server, o.Deployment, appsv1ac.ExtractDeployment)
 			return err
 		}},
+		{v1alpha1.ConditionDeploymentReady, func() error { return r.autoscale(ctx, scope.server) }},
 		{v1alpha1.ConditionServiceReady, func() (err error) {
 			f.service, err = ensure[corev1.Service](ctx, r.Client, scope.server, o.Service, corev1ac.ExtractService)
 			return err
@@ -376,6 +379,7 @@ func (r *VirtualMCPServerReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&coordinationv1.Lease{}, leaseHandler{owner, &r.heartbeats, r.Now}).
 		Watches(&appsv1.Deployment{}, owner).
 		Watches(&corev1.Service{}, owner).
+		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, owner).
 		Watches(&v1alpha1.MCPBackend{}, r.enqueueStaticServers(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.MCPExternalAuthConfig{}, r.enqueueStaticServers()).
 		Watches(&v1alpha1.MCPGroup{}, referrers, builder.WithPredicates(existenceChanged())).

@@ -11,7 +11,10 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
@@ -113,4 +116,48 @@ func TestReplicas(t *testing.T) {
 	f.Consistently(replicas).Should(BeEquivalentTo(5), "the operator leaves the number alone")
 	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) { s.Spec.Replicas = new(int32(0)) })
 	f.Eventually(replicas).Should(BeZero())
+}
+
+// An autoscaler takes the number of pods over as it is, and leaves it as it is when it goes.
+func TestAutoscaling(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.create(f.group("team"))
+	s := f.server("gateway", "team")
+	s.Spec.Replicas = new(int32(3))
+	f.create(s)
+	replicas := func() int32 {
+		d, err := get[appsv1.Deployment](f, "vmcp-gateway")
+		if err != nil {
+			return -1
+		}
+		return *d.Spec.Replicas
+	}
+	f.Eventually(replicas).Should(BeEquivalentTo(3))
+
+	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) {
+		s.Spec.Replicas, s.Spec.Autoscaling = nil, &v1alpha1.Autoscaling{MinReplicas: new(int32(2)), MaxReplicas: 7}
+	})
+	f.Eventually(func(g Gomega) {
+		a, err := get[autoscalingv2.HorizontalPodAutoscaler](f, "vmcp-gateway")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(metav1.IsControlledBy(a, s)).To(BeTrue())
+		g.Expect(a.Spec.ScaleTargetRef).To(Equal(autoscalingv2.CrossVersionObjectReference{
+			APIVersion: "apps/v1", Kind: "Deployment", Name: "vmcp-gateway"}))
+		g.Expect(a.Spec.MinReplicas).To(HaveValue(BeEquivalentTo(2)))
+		g.Expect(a.Spec.MaxReplicas).To(BeEquivalentTo(7))
+		g.Expect(a.Spec.Metrics).To(HaveLen(1))
+		g.Expect(a.Spec.Metrics[0].Resource.Target.AverageUtilization).To(HaveValue(BeEquivalentTo(80)))
+	}).Should(Succeed())
+	f.Consistently(replicas).Should(BeEquivalentTo(3))
+	f.requests.forget()
+	f.restart()
+	f.Consistently(f.requests.writes).Should(BeEmpty())
+
+	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) { s.Spec.Autoscaling = nil })
+	f.Eventually(func() bool {
+		_, err := get[autoscalingv2.HorizontalPodAutoscaler](f, "vmcp-gateway")
+		return apierrors.IsNotFound(err)
+	}).Should(BeTrue())
+	f.Consistently(replicas).Should(BeEquivalentTo(3))
 }

@@ -1,0 +1,69 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+// stopAutoscaling removes the autoscaler of a gateway that has none any more, before the number of pods is somebody else's choice: two
+// who choose would take turns.
+func (r *VirtualMCPServerReconciler) stopAutoscaling(ctx context.Context, s *v1alpha1.VirtualMCPServer) error {
+	if s.Spec.Autoscaling != nil {
+		return nil
+	}
+	key := client.ObjectKey{Namespace: s.Namespace, Name: v1alpha1.OperandName(s.Name)}
+	return remove[autoscalingv2.HorizontalPodAutoscaler](ctx, r.Client, s, key)
+}
+
+// autoscale provisions the autoscaler, once the Deployment is without a number of pods of ours.
+func (r *VirtualMCPServerReconciler) autoscale(ctx context.Context, s *v1alpha1.VirtualMCPServer) error {
+	if s.Spec.Autoscaling == nil {
+		return nil
+	}
+	_, err := ensure[autoscalingv2.HorizontalPodAutoscaler](ctx, r.Client, s, autoscaler(s), autoscalingv2ac.ExtractHorizontalPodAutoscaler)
+	return err
+}
+
+func autoscaler(s *v1alpha1.VirtualMCPServer) *autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration {
+	a := s.Spec.Autoscaling
+	scaler := autoscalingv2ac.HorizontalPodAutoscaler(v1alpha1.OperandName(s.Name), s.Namespace).
+		WithOwnerReferences(metav1ac.OwnerReference().
+			WithAPIVersion(v1alpha1.GroupVersion.String()).
+			WithKind(kindOf(s)).
+			WithName(s.Name).
+			WithUID(s.UID).
+			WithController(true).
+			WithBlockOwnerDeletion(true)).
+		WithSpec(autoscalingv2ac.HorizontalPodAutoscalerSpec().
+			WithScaleTargetRef(autoscalingv2ac.CrossVersionObjectReference().
+				WithAPIVersion("apps/v1").WithKind("Deployment").WithName(v1alpha1.OperandName(s.Name))).
+			WithMinReplicas(a.MinPods()).
+			WithMaxReplicas(a.MaxReplicas).
+			WithMetrics(autoscalingv2ac.MetricSpec().
+				WithType(autoscalingv2.ResourceMetricSourceType).
+				WithResource(autoscalingv2ac.ResourceMetricSource().
+					WithName(corev1.ResourceCPU).
+					WithTarget(autoscalingv2ac.MetricTarget().
+						WithType(autoscalingv2.UtilizationMetricType).
+						WithAverageUtilization(a.TargetCPU())))))
+	for key, value := range s.Spec.CommonMetadata.Labels {
+		scaler.WithLabels(map[string]string{key: string(value)})
+	}
+	for key, value := range s.Spec.CommonMetadata.Annotations {
+		scaler.WithAnnotations(map[string]string{key: string(value)})
+	}
+	return scaler.WithLabels(map[string]string{
+		v1alpha1.ManagedByLabel:        v1alpha1.ManagedByValue,
+		v1alpha1.VirtualMCPServerLabel: s.Name,
+	})
+}
