@@ -93,7 +93,7 @@ func (o *operand) startProcess(t *testing.T, pod string) *process {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	p := &process{command: exec.Command(self, processCommand, string(text))} //nolint:noctx // It is ended by signals.
+	p := &process{command: exec.Command(self, processCommand, string(text))}
 	p.command.Stderr = &log
 	out, err := p.command.StdoutPipe()
 	if err != nil {
