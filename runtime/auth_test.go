@@ -271,7 +271,7 @@ func TestAuth_StaticMode(t *testing.T) {
 		case b.Status != v1alpha1.BackendReady:
 			return "want it ready"
 		case b.URL != "" || b.Source != "" || b.Transport != "" || b.AuthType != "" || b.AuthConfigRef != nil:
-			return "what a backend is is the operator's to say"
+			return "the runtime says what the operator is to say"
 		}
 		return ""
 	})

@@ -33,8 +33,8 @@ func StrategyOf(config string, spec v1alpha1.MCPExternalAuthConfigSpec) Strategy
 	return s
 }
 
-// Problem says why credentials cannot be used. The backend must not be called then, least of all without them.
-type Problem struct {
+// UnusableError says why credentials cannot be used. The backend must not be called then, least of all without them.
+type UnusableError struct {
 	// Reason is one of the reasons of v1alpha1, such as SecretNotFound.
 	Reason string
 	// Message is a sentence that names what is wrong and what to do about it. It holds no credential.
@@ -42,15 +42,15 @@ type Problem struct {
 }
 
 // Error implements error.
-func (p *Problem) Error() string { return p.Message }
+func (p *UnusableError) Error() string { return p.Message }
 
-// problem makes a Problem of the Secret that a strategy names.
-func (s Strategy) problem(reason, format string, args ...any) *Problem {
-	return &Problem{Reason: reason, Message: fmt.Sprintf("Secret %q, which MCPExternalAuthConfig %q names, ", s.Header.SecretRef.Name, s.Config) +
+// problem makes an UnusableError of the Secret that a strategy names.
+func (s Strategy) problem(reason, format string, args ...any) *UnusableError {
+	return &UnusableError{Reason: reason, Message: fmt.Sprintf("Secret %q, which MCPExternalAuthConfig %q names, ", s.Header.SecretRef.Name, s.Config) +
 		fmt.Sprintf(format, args...)}
 }
 
-// FromSecret takes the credential out of the Secret that s names; nil says that there is none. The error is a *Problem.
+// FromSecret takes the credential out of the Secret that s names; nil says that there is none. The error is an *UnusableError.
 func (s Strategy) FromSecret(secret *corev1.Secret) (Credential, error) {
 	key := s.Header.SecretRef.Key
 	switch {
@@ -68,7 +68,7 @@ func (s Strategy) FromSecret(secret *corev1.Secret) (Credential, error) {
 	return s.Parse(value)
 }
 
-// Parse makes a credential of the value of the key that s names. The error is a *Problem.
+// Parse makes a credential of the value of the key that s names. The error is an *UnusableError.
 func (s Strategy) Parse(value []byte) (Credential, error) {
 	c, err := headerValue(value)
 	if err != nil {
@@ -77,7 +77,7 @@ func (s Strategy) Parse(value []byte) (Credential, error) {
 	return c, nil
 }
 
-// Unreadable is the Problem of a Secret that could not be read.
-func (s Strategy) Unreadable(why string) *Problem {
+// Unreadable is the UnusableError of a Secret that could not be read.
+func (s Strategy) Unreadable(why string) *UnusableError {
 	return s.problem(v1alpha1.ReasonSecretUnreadable, "cannot be read: %s", why)
 }

@@ -116,7 +116,7 @@ func TestFromSecret(t *testing.T) {
 				}
 				return
 			}
-			var problem *auth.Problem
+			var problem *auth.UnusableError
 			if !errors.As(err, &problem) || problem.Reason != c.reason || !strings.Contains(problem.Message, c.message) {
 				t.Errorf("got %#v, want %s: %s", err, c.reason, c.message)
 			}

@@ -17,7 +17,7 @@ import (
 )
 
 // FromFile takes the credential out of the Secret that s names, which is mounted below dir; see configv1alpha1.CredentialFile. The
-// error is a *Problem.
+// error is an *UnusableError.
 func (s Strategy) FromFile(dir string) (Credential, error) {
 	value, err := readBelow(dir, configv1alpha1.CredentialFile("", s.Header.SecretRef))
 	switch {

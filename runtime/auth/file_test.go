@@ -43,7 +43,7 @@ func TestFromFile(t *testing.T) {
 	for name, tc := range map[string]struct {
 		secret, key string
 		value       string
-		reason      string // of the Problem, when there is one
+		reason      string // of the UnusableError, when there is one
 	}{
 		"a value":              {secret: "token", key: "value", value: "Bearer x"},
 		"no such key":          {secret: "token", key: "other", reason: v1alpha1.ReasonSecretKeyNotFound},
@@ -63,7 +63,7 @@ func TestFromFile(t *testing.T) {
 				}
 				return
 			}
-			problem, ok := errors.AsType[*auth.Problem](err)
+			problem, ok := errors.AsType[*auth.UnusableError](err)
 			if !ok || problem.Reason != tc.reason || !got.IsZero() {
 				t.Fatalf("got %v, want %s", err, tc.reason)
 			}

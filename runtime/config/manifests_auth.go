@@ -20,7 +20,7 @@ func (s *Standalone) Auth(b *v1alpha1.MCPBackend) v1alpha1.ResolvedAuth {
 		func(name string) *v1alpha1.MCPExternalAuthConfig { return s.authConfigs[name] })
 }
 
-// Credential takes the credential that a strategy names out of the Secrets of the file. The error is an *auth.Problem.
+// Credential takes the credential that a strategy names out of the Secrets of the file. The error is an *auth.UnusableError.
 func (s *Standalone) Credential(strategy auth.Strategy) (auth.Credential, error) {
 	return strategy.FromSecret(s.secrets[strategy.Header.SecretRef.Name])
 }

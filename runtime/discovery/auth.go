@@ -23,11 +23,11 @@ func Authenticate(t backend.Target, chosen v1alpha1.ResolvedAuth, get func(auth.
 		return t
 	}
 	if chosen.Reason != "" {
-		t.Refused = unauthenticated(&auth.Problem{Reason: chosen.Reason, Message: chosen.Message})
+		t.Refused = unauthenticated(&auth.UnusableError{Reason: chosen.Reason, Message: chosen.Message})
 		return t
 	}
 	if t.Auth.Type != v1alpha1.ExternalAuthTypeHeaderInjection { // of a configuration for a newer runtime
-		t.Refused = unauthenticated(&auth.Problem{
+		t.Refused = unauthenticated(&auth.UnusableError{
 			Reason:  v1alpha1.ReasonAuthConfigInvalid,
 			Message: fmt.Sprintf("MCPExternalAuthConfig %q has the type %q, which this version of the runtime does not know", chosen.Config, t.Auth.Type),
 		})
@@ -44,7 +44,7 @@ func Authenticate(t backend.Target, chosen v1alpha1.ResolvedAuth, get func(auth.
 
 func unauthenticated(err error) backend.Refusal {
 	r := backend.Refusal{Status: v1alpha1.BackendUnauthenticated, Reason: v1alpha1.ReasonSecretUnreadable, Message: err.Error()}
-	if problem, ok := errors.AsType[*auth.Problem](err); ok {
+	if problem, ok := errors.AsType[*auth.UnusableError](err); ok {
 		r.Reason = problem.Reason
 	}
 	return r

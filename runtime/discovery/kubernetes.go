@@ -187,7 +187,7 @@ func (f *findings) credential(s auth.Strategy) (auth.Credential, error) {
 		// The runtime may read a Secret only once it is labelled. Why it may not, the operator knows better.
 		if config := f.configs[s.Config]; ready(config) == metav1.ConditionFalse {
 			condition := meta.FindStatusCondition(config.Status.Conditions, v1alpha1.ConditionReady)
-			return auth.Credential{}, &auth.Problem{Reason: condition.Reason, Message: condition.Message}
+			return auth.Credential{}, &auth.UnusableError{Reason: condition.Reason, Message: condition.Message}
 		}
 		return auth.Credential{}, s.Unreadable(entry.err.Error())
 	default:
