@@ -22,8 +22,8 @@ import (
 	acv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 )
 
-// credential is a Secret that may be used and an MCPExternalAuthConfig that names it, both of that name.
-func (f *fixture) credential(name string) []client.Object {
+// usableConfig is a Secret that may be used and an MCPExternalAuthConfig that names it, both of that name.
+func (f *fixture) usableConfig(name string) []client.Object {
 	secret := &corev1.Secret{ObjectMeta: f.meta(name), StringData: map[string]string{"token": "Bearer " + name}}
 	secret.Labels = map[string]string{v1alpha1.CredentialLabel: "true"}
 	return []client.Object{secret, &v1alpha1.MCPExternalAuthConfig{ObjectMeta: f.meta(name), Spec: v1alpha1.MCPExternalAuthConfigSpec{
@@ -92,7 +92,7 @@ func TestStaticMode(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.create(f.group("team"))
-	f.create(f.credential("grafana")...)
+	f.create(f.usableConfig("grafana")...)
 	f.check("grafana", metav1.ConditionTrue, v1alpha1.ReasonCredentialsFound)
 	f.create(
 		f.backend("grafana", remote("https://mcp.example.com/mcp"), ownConfig("grafana")),
