@@ -60,13 +60,13 @@ func transitions(have, want []metav1ac.ConditionApplyConfiguration) []transition
 	case before.status == metav1.ConditionTrue && after.status != metav1.ConditionTrue:
 		tell(corev1.EventTypeNormal, reasonStalledResolved, actionProvision, "no longer stalled by "+before.reason)
 	}
-	reporting := verdictOf(want, v1alpha1.ConditionRuntimeReporting)
+	before, reporting := verdictOf(have, v1alpha1.ConditionRuntimeReporting), verdictOf(want, v1alpha1.ConditionRuntimeReporting)
 	switch h, _ := handOverOf(have, want); {
 	case h == takeOver:
 		tell(corev1.EventTypeWarning, reporting.reason, string(takeOver), reporting.message)
 	case h == giveBack:
 		tell(corev1.EventTypeNormal, reporting.reason, string(giveBack), "the runtime reports again")
-	case verdictOf(have, v1alpha1.ConditionRuntimeReporting).reason == v1alpha1.ReasonNotYetReported && reporting.status == metav1.ConditionTrue:
+	case before.status != "" && before.status != metav1.ConditionTrue && reporting.status == metav1.ConditionTrue:
 		tell(corev1.EventTypeNormal, reporting.reason, actionProvision, "the runtime made its first report")
 	}
 	return told

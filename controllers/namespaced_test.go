@@ -92,6 +92,10 @@ func TestInstalledForOneNamespace(t *testing.T) {
 		f.Expect(err).NotTo(HaveOccurred())
 		f.Expect(mapping.Scope.Name()).To(Equal(meta.RESTScopeNameNamespace), "%s %s", o.GetKind(), o.GetName())
 		f.Expect(o.GetNamespace()).To(Equal(f.namespace), "%s %s", o.GetKind(), o.GetName())
+		if o.GetKind() == "RoleBinding" {
+			// The suite has a ClusterRole of the operator's name; a cluster of a user has none.
+			f.Expect(o.Object).To(HaveKeyWithValue("roleRef", HaveKeyWithValue("kind", "Role")), o.GetName())
+		}
 	}
 
 	role, err := readOperatorRole()
@@ -110,7 +114,7 @@ func TestInstalledForOneNamespace(t *testing.T) {
 			}
 		}
 	}
-	for _, verb := range []string{"get", "list", "watch", "create", "patch", "update", "delete"} {
+	for _, verb := range []string{"list", "create", "patch", "update", "delete"} {
 		f.Expect(f.operatorMay(verb, "", "secrets", f.namespace)).To(BeFalse(), "%s secrets", verb)
 	}
 
