@@ -246,6 +246,48 @@ func TestVirtualMCPServerValidation(t *testing.T) {
 		"pull secret twice": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
 			s.ImagePullSecrets = []v1alpha1.LocalReference{{Name: "a"}, {Name: "a"}}
 		}), want: "Duplicate value"},
+		"endpoint, credentials and replicas": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			s.Endpoint = v1alpha1.Endpoint{PublicURL: "https://mcp.example.com/mcp", Service: v1alpha1.EndpointService{
+				Type: "LoadBalancer", Port: 65535, Annotations: map[string]v1alpha1.AnnotationValue{"example.com/pool": "internal"},
+			}}
+			s.OutgoingAuth = v1alpha1.OutgoingAuth{
+				Source:   v1alpha1.OutgoingAuthSourceInline,
+				Default:  &v1alpha1.DefaultAuth{ExternalAuthConfigRef: v1alpha1.LocalReference{Name: "common"}},
+				Backends: []v1alpha1.BackendAuth{{Name: "docs", ExternalAuthConfigRef: v1alpha1.LocalReference{Name: "special"}}},
+			}
+			s.Replicas = new(int32(0))
+		})},
+		"public URL of another scheme": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Endpoint.PublicURL = "ftp://example.com" }),
+			want: "publicURL must be an absolute http or https URL"},
+		"public URL with a user": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Endpoint.PublicURL = "https://me@example.com/" }),
+			want: "publicURL must not contain user information"},
+		"public URL with a query": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Endpoint.PublicURL = "https://example.com/?a" }),
+			want: "publicURL"},
+		"Service without an address": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Endpoint.Service.Type = "ExternalName" }),
+			want: "spec.endpoint.service.type"},
+		"port too large": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Endpoint.Service.Port = 65536 }),
+			want: "spec.endpoint.service.port"},
+		"our annotation of the Service": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			s.Endpoint.Service.Annotations = map[string]v1alpha1.AnnotationValue{v1alpha1.PausedAnnotation: "true"}
+		}), want: "spec.endpoint.service.annotations"},
+		"credentials for no backend": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			s.OutgoingAuth.Backends = []v1alpha1.BackendAuth{{ExternalAuthConfigRef: v1alpha1.LocalReference{Name: "a"}}}
+		}), want: "spec.outgoingAuth.backends[0].name"},
+		"credentials twice": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			b := v1alpha1.BackendAuth{Name: "docs", ExternalAuthConfigRef: v1alpha1.LocalReference{Name: "a"}}
+			s.OutgoingAuth.Backends = []v1alpha1.BackendAuth{b, b}
+		}), want: "Duplicate value"},
+		"default credentials of no name": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.OutgoingAuth.Default = &v1alpha1.DefaultAuth{} }),
+			want: "spec.outgoingAuth.default.externalAuthConfigRef.name"},
+		"negative replicas": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Replicas = new(int32(-1)) }),
+			want: "spec.replicas"},
+		"autoscaling": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Autoscaling = &v1alpha1.Autoscaling{MaxReplicas: 3} })},
+		"replicas and autoscaling": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			s.Replicas, s.Autoscaling = new(int32(1)), &v1alpha1.Autoscaling{MaxReplicas: 3}
+		}), want: "replicas and autoscaling exclude each other"},
+		"more at least than at most": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			s.Autoscaling = &v1alpha1.Autoscaling{MinReplicas: new(int32(4)), MaxReplicas: 3}
+		}), want: "minReplicas must not exceed maxReplicas"},
 		"name too long": {change: func(s *v1alpha1.VirtualMCPServer) { s.Name = strings.Repeat("a", 53) },
 			want: "is a DNS label of at most 52 characters", schemaOnly: true},
 		"reserved name": {change: func(s *v1alpha1.VirtualMCPServer) { s.Name = "auth-token" },
