@@ -197,12 +197,8 @@ func (r *VirtualMCPServerReconciler) findGroup(ctx context.Context, scope *virtu
 // render builds the objects, unless it did so before from the same input.
 func (r *VirtualMCPServerReconciler) render(ctx context.Context, scope *virtualMCPServerScope) (bool, error) {
 	s, f := scope.server, &scope.facts
-	var mode strategy
-	if mode, f.renderErr = r.strategyFor(s.Source()); f.renderErr != nil {
-		return false, nil
-	}
 	scope.input = r.input(s)
-	if err := mode.complete(ctx, scope); err != nil {
+	if err := r.strategyFor(s.Source()).complete(ctx, scope); err != nil {
 		return false, err
 	}
 	scope.operand, f.renderErr = r.rendered.render(client.ObjectKeyFromObject(s), scope.input)

@@ -5,7 +5,6 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
@@ -16,13 +15,10 @@ type strategy interface {
 	complete(ctx context.Context, scope *virtualMCPServerScope) error
 }
 
-func (r *VirtualMCPServerReconciler) strategyFor(source v1alpha1.OutgoingAuthSource) (strategy, error) {
-	switch source {
-	case v1alpha1.OutgoingAuthSourceDiscovered:
-		return dynamicStrategy{}, nil
-	case v1alpha1.OutgoingAuthSourceInline:
-		return staticStrategy{r.Client}, nil
-	default:
-		return nil, fmt.Errorf("spec.outgoingAuth.source: %q is not known", source)
+// strategyFor chooses the strategy for a valid source; validate has refused any other.
+func (r *VirtualMCPServerReconciler) strategyFor(source v1alpha1.OutgoingAuthSource) strategy {
+	if source == v1alpha1.OutgoingAuthSourceInline {
+		return staticStrategy{r.Client}
 	}
+	return dynamicStrategy{}
 }
