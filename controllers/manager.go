@@ -123,6 +123,8 @@ func trimForeign(o any) (any, error) {
 const (
 	// indexGroupRef is the MCPGroup that a VirtualMCPServer or an MCPBackend names.
 	indexGroupRef = "spec.groupRef.name"
+	// indexOwnAuthConfig is the MCPExternalAuthConfig that an MCPBackend names itself.
+	indexOwnAuthConfig = "spec.externalAuthConfigRef.name"
 	// indexAuthConfig are the MCPExternalAuthConfigs that a VirtualMCPServer names.
 	indexAuthConfig = "spec.outgoingAuth.externalAuthConfigRef.name"
 	// indexSource is who finds the backends of a VirtualMCPServer.
@@ -145,6 +147,7 @@ func SetupIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		{&v1alpha1.VirtualMCPServer{}, indexGroupRef, one(groupRefOf)},
 		{&v1alpha1.MCPBackend{}, indexGroupRef, one(groupRefOf)},
 		{&v1alpha1.MCPBackend{}, indexService, one(serviceOf)},
+		{&v1alpha1.MCPBackend{}, indexOwnAuthConfig, one(ownAuthConfigOf)},
 		{&v1alpha1.MCPBackend{}, indexServiceAccount, one(serviceAccountOf)},
 	} {
 		if err := indexer.IndexField(ctx, index.object, index.field, index.values); err != nil {
@@ -187,6 +190,13 @@ func groupRefOf(o client.Object) string {
 	default:
 		return ""
 	}
+}
+
+func ownAuthConfigOf(o client.Object) string {
+	if b, ok := o.(*v1alpha1.MCPBackend); ok && b.Spec.ExternalAuthConfigRef != nil {
+		return b.Spec.ExternalAuthConfigRef.Name
+	}
+	return ""
 }
 
 func serviceOf(o client.Object) string {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -24,7 +25,7 @@ import (
 // MCPGroupController names the controller in its user agent, metrics and logs.
 const MCPGroupController = "mcpgroup"
 
-// MCPGroupReconciler counts who names a group.
+// MCPGroupReconciler counts who names a group, and lets its dynamic gateways read the credentials that its backends name.
 type MCPGroupReconciler struct {
 	Client Client
 }
@@ -32,7 +33,11 @@ type MCPGroupReconciler struct {
 // +kubebuilder:rbac:groups=vmcp.dev,resources=mcpgroups;mcpbackends;virtualmcpservers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=vmcp.dev,resources=mcpgroups/status,verbs=patch
 
-// Reconcile writes the counts of one MCPGroup if they changed.
+// +kubebuilder:rbac:groups=vmcp.dev,resources=mcpgroups/finalizers,verbs=update
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles,verbs=get;list;watch
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=get;list;watch;create;patch;delete
+
+// Reconcile writes the counts of one MCPGroup if they changed, and binds what its backends name.
 func (r *MCPGroupReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	g := &v1alpha1.MCPGroup{}
 	if err := r.Client.Get(ctx, req.NamespacedName, g); err != nil {
@@ -41,36 +46,46 @@ func (r *MCPGroupReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	if !g.DeletionTimestamp.IsZero() || paused(g) {
 		return ctrl.Result{}, nil
 	}
-	backends, err := r.count(ctx, g, &v1alpha1.MCPBackendList{})
-	if err != nil {
+	backends, servers := &v1alpha1.MCPBackendList{}, &v1alpha1.VirtualMCPServerList{}
+	for _, list := range []client.ObjectList{backends, servers} {
+		if err := r.members(ctx, g, list); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	if err := r.report(ctx, g, count(backends), count(servers)); err != nil {
 		return ctrl.Result{}, err
 	}
-	servers, err := r.count(ctx, g, &v1alpha1.VirtualMCPServerList{})
-	if err != nil {
-		return ctrl.Result{}, err
-	}
+	return ctrl.Result{}, r.bindAuthRoles(ctx, g, backends.Items, servers.Items)
+}
+
+// report writes the counts if they changed.
+func (r *MCPGroupReconciler) report(ctx context.Context, g *v1alpha1.MCPGroup, backends, servers int32) error {
 	want := acv1alpha1.MCPGroupStatus().
 		WithObservedGeneration(g.Generation).
 		WithBackends(backends).
 		WithVirtualMCPServers(servers)
 	have, err := acv1alpha1.ExtractMCPGroupStatus(g, v1alpha1.OperatorFieldManager)
 	if err != nil {
-		return ctrl.Result{}, fmt.Errorf("reading the managed fields of the status: %w", err)
+		return fmt.Errorf("reading the managed fields of the status: %w", err)
 	}
 	_, err = applyStatus(ctx, r.Client, kindOf(g), have.Status, want, func() runtime.ApplyConfiguration {
 		return acv1alpha1.MCPGroup(g.Name, g.Namespace).WithResourceVersion(g.ResourceVersion).WithStatus(want)
 	})
-	return ctrl.Result{}, err
+	return err
 }
 
-// count is the number of objects of the list's kind that name the group.
-func (r *MCPGroupReconciler) count(ctx context.Context, g *v1alpha1.MCPGroup, list client.ObjectList) (int32, error) {
+// members fills the list with the objects of its kind that name the group. They are the cache's own.
+func (r *MCPGroupReconciler) members(ctx context.Context, g *v1alpha1.MCPGroup, list client.ObjectList) error {
 	err := r.Client.List(ctx, list, client.InNamespace(g.Namespace), client.MatchingFields{indexGroupRef: g.Name},
 		client.UnsafeDisableDeepCopy)
 	if err != nil {
-		return 0, fmt.Errorf("listing who names MCPGroup %s: %w", g.Name, err)
+		return fmt.Errorf("listing who names MCPGroup %s: %w", g.Name, err)
 	}
-	return int32(min(meta.LenList(list), math.MaxInt32)), nil //nolint:gosec // Bounded by min.
+	return nil
+}
+
+func count(list client.ObjectList) int32 {
+	return int32(min(meta.LenList(list), math.MaxInt32)) //nolint:gosec // Bounded by min.
 }
 
 // SetupWithManager starts the controller with the manager.
@@ -87,6 +102,8 @@ func (r *MCPGroupReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return b.
 		Watches(&v1alpha1.MCPBackend{}, group, specChanged).
 		Watches(&v1alpha1.VirtualMCPServer{}, group, specChanged).
+		Watches(&rbacv1.Role{}, r.enqueueGroupsOfRole()).
+		Watches(&rbacv1.RoleBinding{}, enqueueOwner(mgr, &v1alpha1.MCPGroup{})).
 		WithOptions(controllerOptions()).
 		Complete(r)
 }

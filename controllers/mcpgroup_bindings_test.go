@@ -1,0 +1,46 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers_test
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+// The dynamic gateways of a group may read what its backends name, as soon as the Role is there; the static ones never may, and when the
+// last backend names another configuration, nobody may.
+func TestGroupBindsWhatItsBackendsName(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	static := f.server("static", "team")
+	static.Spec.OutgoingAuth.Source = v1alpha1.OutgoingAuthSourceInline
+	backend := f.backend("grafana", remote("https://mcp.example.com/mcp"), ownConfig("token"))
+	f.create(f.group("team"), f.server("dynamic", "team"), static, backend)
+
+	binding := v1alpha1.GroupAuthRoleBindingName("team", "token")
+	f.Consistently(func() bool {
+		_, err := get[rbacv1.RoleBinding](f, binding)
+		return apierrors.IsNotFound(err)
+	}).Should(BeTrue(), "there is no Role to bind")
+
+	f.create(f.credential("token"), f.authConfig("token", "token"))
+	f.Eventually(func(g Gomega) {
+		b, err := get[rbacv1.RoleBinding](f, binding)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(b.RoleRef.Name).To(Equal(v1alpha1.AuthRoleName("token")))
+		g.Expect(b.Subjects).To(ConsistOf(HaveField("Name", v1alpha1.OperandName("dynamic"))))
+	}).Should(Succeed())
+
+	edit(f, "grafana", func(b *v1alpha1.MCPBackend) { b.Spec.ExternalAuthConfigRef = nil })
+	f.Eventually(func() bool {
+		_, err := get[rbacv1.RoleBinding](f, binding)
+		return apierrors.IsNotFound(err)
+	}).Should(BeTrue())
+}
