@@ -55,7 +55,7 @@ const (
 	WorkloadServiceAccountLabel = "vmcp.dev/workload"
 	// CredentialLabel, set to "true" on a Secret, lets gateways send what it holds to backends, and workloads read it. Without this
 	// consent whoever may create an MCPBackend could send any Secret of the namespace to a server of their own.
-	CredentialLabel = "vmcp.dev/credential"
+	CredentialLabel = "vmcp.dev/credential" //nolint:gosec // G101: the name of a label, not a secret.
 	// AuthConfigLabel names the MCPExternalAuthConfig that an object was provisioned for.
 	AuthConfigLabel = "vmcp.dev/authconfig"
 	// GroupLabel names the MCPGroup that an object was provisioned for.

@@ -150,7 +150,7 @@ func TestLoadMistakes(t *testing.T) {
 			`F:29: spec.remote.url: Invalid value: "https://me:xxxxx@example.com/mcp": url must not contain user information; credentials do not belong into a URL`,
 			`F:34: spec: Invalid value: "2 of them set": exactly one of workload, service and remote must be set`,
 			`F:45: spec.headerInjection.headerName: Invalid value: "Host": headerName must not be a header that HTTP or MCP give a meaning of their own`,
-			`F:46: spec.headerInjection.secretRef.key: Required value: name the key of the Secret that holds the value`,
+			`F:46: spec.headerInjection.secretRef.key: Required value: name the key`,
 			`F:51: metadata.name: Required value: every object needs a name`,
 			`F:53: spec.type: Unsupported value: "basic": supported values: "headerInjection"`,
 		},

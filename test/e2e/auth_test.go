@@ -39,11 +39,13 @@ spec:
     spec:
       automountServiceAccountToken: false
       terminationGracePeriodSeconds: 2
+      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
       containers:
       - name: server
         image: IMAGE
         imagePullPolicy: IfNotPresent
         readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
         volumeMounts: [{name: tokens, mountPath: /tokens}]
       volumes: [{name: tokens, secret: {secretName: locked-server}}]
 ---

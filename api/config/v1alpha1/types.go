@@ -106,7 +106,7 @@ type Refusal struct {
 
 // CredentialsDir is the folder in which the operator mounts one folder for each Secret that a configuration of source inline names. A
 // runtime out of the cluster may have it elsewhere.
-const CredentialsDir = "/etc/vmcp/credentials"
+const CredentialsDir = "/etc/vmcp/credentials" //nolint:gosec // G101: the name of a folder, not a secret.
 
 // CredentialFile is the file below dir that holds a key of a Secret. The folder of a Secret that is mounted exists even while
 // the Secret, or its key, does not.

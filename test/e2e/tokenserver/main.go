@@ -28,19 +28,22 @@ func main() {
 	address := flag.String("http", ":8080", "address to listen on")
 	tokens := flag.String("tokens", "/tokens", "folder of files: the name is that of a user, the content is their token")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := serve(ctx, *address, os.DirFS(*tokens)); err != nil {
+	if err := serve(*address, os.DirFS(*tokens)); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func serve(ctx context.Context, address string, tokens fs.FS) error {
+// serve serves until the process is told to end.
+func serve(address string, tokens fs.FS) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
 	server := mcp.NewServer(&mcp.Implementation{Name: "tokenserver", Version: "1"}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "whoami", Description: "Says whose token the call came with"}, whoami)
 	endpoint := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server },
 		&mcp.StreamableHTTPOptions{DisableLocalhostProtection: true})
-	verify := func(_ context.Context, token string, _ *http.Request) (*auth.TokenInfo, error) { return owner(tokens, token) }
+	verify := func(_ context.Context, token string, _ *http.Request) (*auth.TokenInfo, error) {
+		return owner(tokens, token)
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", logged(auth.RequireBearerToken(verify, nil)(endpoint)))
 	s := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 10 * time.Second}
