@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
-	"sigs.k8s.io/structured-merge-diff/v6/value"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
@@ -33,10 +32,7 @@ func statusOwners(s *v1alpha1.VirtualMCPServer) (func(backend, field string) str
 		sets[entry.Manager] = set
 	}
 	return func(backend, field string) string {
-		key := value.FieldList{
-			{Name: "kind", Value: value.NewValueInterface("MCPBackend")},
-			{Name: "name", Value: value.NewValueInterface(backend)},
-		}
+		key := fieldpath.KeyByFields("kind", "MCPBackend", "name", backend)
 		path := fieldpath.MakePathOrDie("status", "discoveredBackends", key, field)
 		var owners []string
 		for manager, set := range sets {
