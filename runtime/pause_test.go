@@ -33,7 +33,8 @@ type history struct {
 func (o *operand) record(t *testing.T) *history {
 	t.Helper()
 	h := &history{}
-	watching, err := kubetest.Clients(t, o.namespace, o.name).VirtualMCPServers.Watch(t.Context(), metav1.ListOptions{
+	// The test's own context ends before what it started does.
+	watching, err := kubetest.Clients(t, o.namespace, o.name).VirtualMCPServers.Watch(context.WithoutCancel(t.Context()), metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("metadata.name", o.name).String(),
 	})
 	if err != nil {
