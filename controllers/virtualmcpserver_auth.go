@@ -10,7 +10,6 @@ import (
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -63,13 +62,7 @@ func (r *VirtualMCPServerReconciler) bindAuthRoles(ctx context.Context, scope *v
 // authRoleBinding binds the runtime of s to the Role of an MCPExternalAuthConfig.
 func authRoleBinding(s *v1alpha1.VirtualMCPServer, config string) *rbacv1ac.RoleBindingApplyConfiguration {
 	binding := rbacv1ac.RoleBinding(v1alpha1.GatewayAuthRoleBindingName(s.Name, config), s.Namespace).
-		WithOwnerReferences(metav1ac.OwnerReference().
-			WithAPIVersion(v1alpha1.GroupVersion.String()).
-			WithKind(kindOf(s)).
-			WithName(s.Name).
-			WithUID(s.UID).
-			WithController(true).
-			WithBlockOwnerDeletion(true)).
+		WithOwnerReferences(ownerReference(s)).
 		WithRoleRef(rbacv1ac.RoleRef().WithAPIGroup(rbacv1.GroupName).WithKind("Role").WithName(v1alpha1.AuthRoleName(config))).
 		WithSubjects(rbacv1ac.Subject().
 			WithKind(rbacv1.ServiceAccountKind).

@@ -9,7 +9,6 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
-	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
@@ -37,13 +36,7 @@ func (r *VirtualMCPServerReconciler) autoscale(ctx context.Context, s *v1alpha1.
 func autoscaler(s *v1alpha1.VirtualMCPServer) *autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration {
 	a := s.Spec.Autoscaling
 	scaler := autoscalingv2ac.HorizontalPodAutoscaler(v1alpha1.OperandName(s.Name), s.Namespace).
-		WithOwnerReferences(metav1ac.OwnerReference().
-			WithAPIVersion(v1alpha1.GroupVersion.String()).
-			WithKind(kindOf(s)).
-			WithName(s.Name).
-			WithUID(s.UID).
-			WithController(true).
-			WithBlockOwnerDeletion(true)).
+		WithOwnerReferences(ownerReference(s)).
 		WithSpec(autoscalingv2ac.HorizontalPodAutoscalerSpec().
 			WithScaleTargetRef(autoscalingv2ac.CrossVersionObjectReference().
 				WithAPIVersion("apps/v1").WithKind("Deployment").WithName(v1alpha1.OperandName(s.Name))).
