@@ -228,6 +228,9 @@ spec: {type: headerInjection, headerInjection: {headerName: Authorization, secre
 `)
 	must(t, "patch", "mcpbackend", "token", "--type=merge", "--patch", `{"spec":{"externalAuthConfigRef":{"name":"locked"}}}`)
 	awaitPhase(t, "locked", startLimit, v1alpha1.PhaseReady)
+	// The runtime is ready before the Service routes to its pod: until then nobody answers, or the pod of an object of the same name that
+	// was just deleted does.
+	awaitWhoami(t, "alice", startLimit)
 
 	calls := callInALoop(t, clusterEndpoint(t, "locked"))
 	for _, source := range []v1alpha1.OutgoingAuthSource{v1alpha1.OutgoingAuthSourceInline, v1alpha1.OutgoingAuthSourceDiscovered} {
