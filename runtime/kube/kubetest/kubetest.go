@@ -7,11 +7,13 @@ package kubetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -82,11 +85,18 @@ func Client(t testing.TB) client.Client {
 	return ClientOf(t, Config(t))
 }
 
+// kinds is a scheme of the tests' own, made once: a scheme must not be added to while somebody decodes with it, and watches of client-go
+// decode with the global one until their connections close, a moment after the test that opened them.
+var kinds = sync.OnceValues(func() (*apiruntime.Scheme, error) {
+	s := apiruntime.NewScheme()
+	return s, errors.Join(scheme.AddToScheme(s), v1alpha1.AddToScheme(s))
+})
+
 // ClientOf is a client of another API server, see OwnServer.
 func ClientOf(t testing.TB, config *rest.Config) client.Client {
 	t.Helper()
-	s := scheme.Scheme
-	if err := v1alpha1.AddToScheme(s); err != nil {
+	s, err := kinds()
+	if err != nil {
 		t.Fatal(err)
 	}
 	c, err := client.New(config, client.Options{Scheme: s})
