@@ -127,6 +127,7 @@ func TestKubeReporter_WaitsForNewVerdicts(t *testing.T) {
 	current.AsOf = r.Duty().Since
 	r.Report(current)
 	s.expectPhase(t, v1alpha1.PhaseReady)
+	r.expectWrites(t, 1)
 
 	// From a pause on that is old, too, however short the pause was.
 	r.pauses.make()
