@@ -30,11 +30,20 @@ endif
 			-- $(TEST_GO_FLAGS) -timeout $(TEST_TIMEOUT) ./... || status=1; \
 	done; exit $$status
 
+# on-cluster NAME,FLAGS-OF-GO-TEST
+define on-cluster
+@eval "$$($(BIN)/cluster env)"; \
+OPERATOR_IMAGE=$(OPERATOR_IMAGE) RUNTIME_IMAGE=$(RUNTIME_IMAGE) IMAGE_REGISTRY=$(IMAGE_REGISTRY) IMAGE_TAG=$(IMAGE_TAG) \
+CGO_ENABLED=0 $(STEP) "$1" $(GOTESTSUM) --format standard-verbose -- -trimpath -tags e2e -count=1 -timeout 20m $2 ./test/e2e/...
+endef
+
 .PHONY: e2e
 e2e: cluster-up load-images $(GOTESTSUM) ## The demo's story as assertions, on a cluster of our own. Needs root.
-	@eval "$$($(BIN)/cluster env)"; \
-	OPERATOR_IMAGE=$(OPERATOR_IMAGE) RUNTIME_IMAGE=$(RUNTIME_IMAGE) IMAGE_REGISTRY=$(IMAGE_REGISTRY) IMAGE_TAG=$(IMAGE_TAG) \
-	CGO_ENABLED=0 $(STEP) "end-to-end tests" $(GOTESTSUM) --format standard-verbose -- -trimpath -tags e2e -count=1 -timeout 20m ./test/e2e/...
+	$(call on-cluster,end-to-end tests,-skip '^TestFault')
+
+.PHONY: faults
+faults: cluster-up load-images $(GOTESTSUM) ## Kill, freeze and cut off runtimes on that cluster: how soon does the status tell the truth? Needs root.
+	$(call on-cluster,faults,-run '^TestFault' -parallel 6)
 
 # Targets of later issues: each says what it will be, and fails.
 define not-yet

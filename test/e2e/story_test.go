@@ -102,6 +102,12 @@ func twoWriters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	disjointWriters(t, s)
+}
+
+// disjointWriters fails the test unless operator and runtime own fields of a status, and none in common.
+func disjointWriters(t *testing.T, s *v1alpha1.VirtualMCPServer) {
+	t.Helper()
 	owned := map[string]*fieldpath.Set{}
 	for _, entry := range s.ManagedFields {
 		if entry.Subresource != "status" {

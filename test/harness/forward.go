@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Forward is a running "kubectl port-forward".
+// Forward is a running "kubectl port-forward" or "kubectl proxy".
 type Forward struct {
 	// Address is host:port on loopback.
 	Address string
@@ -25,23 +25,36 @@ type Forward struct {
 	stop sync.Once
 }
 
-var forwarding = regexp.MustCompile(`^Forwarding from (127\.0\.0\.1:\d+) ->`)
+var (
+	forwarding = regexp.MustCompile(`^Forwarding from (127\.0\.0\.1:\d+) ->`)
+	proxying   = regexp.MustCompile(`^Starting to serve on (127\.0\.0\.1:\d+)`)
+)
 
 // ForwardService forwards a port on loopback (0 means a free one) to a port of a Service. It ends with the pod that it chose,
 // with the context, and with Close.
 func ForwardService(ctx context.Context, k Kubectl, namespace, service string, localPort, port int) (*Forward, error) {
 	cmd := k.Command(ctx, "--namespace", namespace, "port-forward", "--address=127.0.0.1", "service/"+service,
 		fmt.Sprintf("%d:%d", localPort, port))
+	return forward(cmd, fmt.Sprintf("forwarding to service %s/%s", namespace, service), forwarding)
+}
+
+// ForwardAPI forwards a free port on loopback to the API server, with kubectl's credentials. It ends with the context, and with Close.
+func ForwardAPI(ctx context.Context, k Kubectl) (*Forward, error) {
+	return forward(k.Command(ctx, "proxy", "--address=127.0.0.1", "--port=0"), "forwarding to the API server", proxying)
+}
+
+// forward starts kubectl and waits until it prints the address where it listens.
+func forward(cmd *exec.Cmd, what string, address *regexp.Regexp) (*Forward, error) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, fmt.Errorf("forwarding to service %s/%s: %w", namespace, service, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	var stderr lastLine
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("forwarding to service %s/%s: %w", namespace, service, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	f := &Forward{cmd: cmd, done: make(chan struct{})}
 	ready := make(chan string, 1)
@@ -49,7 +62,7 @@ func ForwardService(ctx context.Context, k Kubectl, namespace, service string, l
 		defer close(f.done)
 		lines := bufio.NewScanner(stdout)
 		for lines.Scan() {
-			if m := forwarding.FindStringSubmatch(lines.Text()); m != nil {
+			if m := address.FindStringSubmatch(lines.Text()); m != nil {
 				select {
 				case ready <- m[1]:
 				default:
@@ -63,10 +76,10 @@ func ForwardService(ctx context.Context, k Kubectl, namespace, service string, l
 	case f.Address = <-ready:
 		return f, nil
 	case <-f.done:
-		return nil, fmt.Errorf("forwarding to service %s/%s: kubectl ended: %s", namespace, service, stderr.String())
+		return nil, fmt.Errorf("%s: kubectl ended: %s", what, stderr.String())
 	case <-time.After(20 * time.Second):
 		f.Close()
-		return nil, fmt.Errorf("forwarding to service %s/%s: not ready after 20 s: %s", namespace, service, stderr.String())
+		return nil, fmt.Errorf("%s: not ready after 20 s: %s", what, stderr.String())
 	}
 }
 
