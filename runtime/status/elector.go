@@ -103,6 +103,7 @@ type Elector struct {
 	observed time.Time             // when lease was first seen in its present state
 	taken    time.Time             // when we took the Lease
 	renewed  time.Time             // when our last successful renewal was sent; zero while we do not hold the Lease
+	regained time.Time             // see Regained
 	wake     chan struct{}
 }
 
@@ -138,6 +139,14 @@ func (e *Elector) Holding() (holding bool, since time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return !e.renewed.IsZero(), e.taken
+}
+
+// Regained is when this replica last could report again after a time in which it could not although the Lease was its own: the API
+// server was out of reach, or the process stood still. It is zero when there was none, and safe for concurrent use.
+func (e *Elector) Regained() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.regained
 }
 
 // Verify reads the Lease itself, for the watch of it may lag behind.
@@ -261,13 +270,15 @@ func (e *Elector) take(ctx context.Context, seen *coordinationv1.Lease) error {
 		return nil // the watch was faster, and shows that it is no longer ours
 	}
 	took := e.renewed.IsZero()
-	resumed := !took && !e.leading(sent)
+	regained := !took && !e.leading(time.Now())
 	e.lease, e.observed, e.renewed = updated, time.Now(), sent
-	if took {
+	switch {
+	case took:
 		e.taken = e.observed
 		e.logger.Info("Holding the Lease: this replica reports the status", "lease", e.name)
-	}
-	if took || resumed {
+		e.notify()
+	case regained:
+		e.regained = e.observed
 		e.notify()
 	}
 	return nil

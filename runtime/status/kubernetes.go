@@ -111,6 +111,7 @@ func (k *KubeReporter) Run(ctx context.Context) error {
 
 	var (
 		notBefore time.Time // of the next write
+		checked   time.Time // when the object was last read because the watch may have missed something
 		backoff   = minBackoff
 		timer     = time.NewTimer(time.Hour)
 	)
@@ -121,6 +122,15 @@ func (k *KubeReporter) Run(ctx context.Context) error {
 			return nil
 		case <-k.wake:
 		case <-timer.C:
+		}
+		// The watch may come back much later than the Lease, and show only then that the operator took the status over.
+		if regained := k.elector.Regained(); regained.After(checked) {
+			if err := k.read(ctx); err != nil {
+				k.logger.Warn("Could not look at what was reported meanwhile", "virtualMCPServer", k.name, "error", err)
+				timer.Reset(minBackoff)
+				continue
+			}
+			checked = regained
 		}
 		intent := k.decide(time.Now())
 		if intent == nil {
@@ -164,6 +174,21 @@ func (k *KubeReporter) see(object *v1alpha1.VirtualMCPServer) {
 	k.news.compare(k.object, object)
 	k.object = object
 	signal(k.wake)
+}
+
+// read looks at the object itself, for the watch of it may lag behind.
+func (k *KubeReporter) read(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	object, err := k.clients.VirtualMCPServers.Get(ctx, k.name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil // the watch will show it
+	}
+	if err != nil {
+		return fmt.Errorf("reading VirtualMCPServer %s: %w", k.name, err)
+	}
+	k.see(object)
+	return nil
 }
 
 // intent is a status to apply, and the state of the object that it was decided on.
@@ -210,14 +235,8 @@ func (k *KubeReporter) write(ctx context.Context, i *intent) error {
 		k.wrote(err)
 	}
 	if apierrors.IsConflict(err) {
-		current, getErr := k.clients.VirtualMCPServers.Get(ctx, k.name, metav1.GetOptions{})
-		if getErr == nil {
-			k.see(current)
-		}
 		// Whoever changed the object may have done so as the holder of the Lease.
-		if verifyErr := k.elector.Verify(ctx); verifyErr != nil {
-			err = errors.Join(err, verifyErr)
-		}
+		err = errors.Join(err, k.read(ctx), k.elector.Verify(ctx))
 	}
 	if err != nil {
 		return fmt.Errorf("applying the status of VirtualMCPServer %s: %w", k.name, err)

@@ -139,15 +139,21 @@ func (s *server) reporter(t *testing.T, pod string) *reporter {
 // reporterFor is a reporter for the object of that UID.
 func (s *server) reporterFor(t *testing.T, pod string, uid types.UID) *reporter {
 	t.Helper()
-	clients, err := kube.New(s.config, s.namespace, s.name)
+	return s.reporterWith(t, s.config, status.KubeReporterOptions{UID: uid, Identity: status.Identity{Reporter: pod, Version: "v1"}})
+}
+
+// reporterWith is a reporter with options, of which it sets those that have to do with the test.
+func (s *server) reporterWith(t *testing.T, config *rest.Config, o status.KubeReporterOptions) *reporter {
+	t.Helper()
+	clients, err := kube.New(config, s.namespace, s.name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &reporter{}
-	r.KubeReporter = status.NewKubeReporter(status.KubeReporterOptions{
-		Clients: clients, Name: s.name, UID: uid, Identity: status.Identity{Reporter: pod, Version: "v1"},
-		Pauses: &r.pauses, Wrote: func(error) { r.writes.Add(1) }, Logger: kubetest.Logger(t).With("pod", pod),
-	})
+	o.Clients, o.Name, o.Pauses = clients, s.name, &r.pauses
+	o.Wrote = func(error) { r.writes.Add(1) }
+	o.Logger = kubetest.Logger(t).With("pod", o.Identity.Reporter)
+	r.KubeReporter = status.NewKubeReporter(o)
 	r.stop = kubetest.Start(t, func(ctx context.Context) {
 		if err := r.Run(ctx); err != nil {
 			t.Errorf("the reporter ended with: %v", err)
