@@ -7,7 +7,9 @@ package kube
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -16,6 +18,7 @@ import (
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	eventsclient "k8s.io/client-go/kubernetes/typed/events/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/connrotation"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	vmcpac "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
@@ -39,7 +42,19 @@ type Clients struct {
 	ConfigMaps             coreclient.ConfigMapInterface
 	Secrets                coreclient.SecretInterface
 	Events                 eventsclient.EventInterface
+
+	connections *connrotation.ConnectionTracker
 }
+
+// Reconnect closes all connections to the API server, so that what is asked next takes a new one. A connection whose other end is
+// gone without a word would else be used until HTTP/2's own check of it fails, up to 45 s later.
+func (c *Clients) Reconnect() { c.connections.CloseAll() }
+
+// A dial is given up after dialTimeout: whoever waits for it may have better luck with the next.
+const (
+	dialTimeout = 5 * time.Second
+	keepAlive   = 30 * time.Second
+)
 
 // UserAgent is what the API server's audit log shows for the runtime of a VirtualMCPServer.
 func UserAgent(virtualMCPServer string) string { return "vmcp-runtime/" + virtualMCPServer }
@@ -48,6 +63,12 @@ func UserAgent(virtualMCPServer string) string { return "vmcp-runtime/" + virtua
 func New(config *rest.Config, namespace, virtualMCPServer string) (*Clients, error) {
 	config = rest.CopyConfig(config)
 	config.UserAgent = UserAgent(virtualMCPServer)
+	dial := config.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext
+	}
+	connections := connrotation.NewConnectionTracker()
+	config.Dial = connrotation.NewDialerWithTracker(dial, connections).DialContext
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("making the HTTP client of the API server: %w", err)
@@ -93,6 +114,8 @@ func New(config *rest.Config, namespace, virtualMCPServer string) (*Clients, err
 		Leases:     coordination.Leases(namespace),
 		ConfigMaps: core.ConfigMaps(namespace),
 		Events:     events.Events(namespace),
+
+		connections: connections,
 	}, nil
 }
 

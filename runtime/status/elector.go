@@ -5,6 +5,7 @@ package status
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -19,8 +20,13 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
 )
 
-// leaseTimeout bounds one request for the Lease.
-const leaseTimeout = 5 * time.Second
+const (
+	// leaseTimeout bounds one request for the Lease.
+	leaseTimeout = 5 * time.Second
+	// maxTimeouts is after how many renewals in a row without any answer the connection counts as dead. One may be chance, and a
+	// second one still leaves time for a renewal over another connection before ReportWithin is over.
+	maxTimeouts = 2
+)
 
 // LeasePolicy holds the times of the Lease. They form a ladder, so that at no time two processes think that they may write: the
 // holder renews every RenewInterval; it stops reporting ReportWithin after its last renewal; only then, TakeAfter, another replica
@@ -82,21 +88,26 @@ type ElectorOptions struct {
 	Pauses Pauses
 	// Changed, if not nil, is called after the Lease was taken or lost. It must not block, nor call the Elector.
 	Changed func()
-	Logger  *slog.Logger
+	// Unanswered, if not nil, is called after renewals in a row that the API server did not answer.
+	Unanswered func()
+	Logger     *slog.Logger
 }
 
 // Elector holds, or waits for, the Lease that says which replica of a runtime reports. Unlike client-go's leader election it
 // watches the Lease rather than polling it, takes it at once when it is released, and never creates it: the operator does, so that
 // the runtime's rights can name it.
 type Elector struct {
-	leases   Leases
-	name     string
-	owner    types.UID
-	identity string
-	policy   LeasePolicy
-	pauses   Pauses
-	logger   *slog.Logger
-	changed  func()
+	leases     Leases
+	name       string
+	owner      types.UID
+	identity   string
+	policy     LeasePolicy
+	pauses     Pauses
+	logger     *slog.Logger
+	changed    func()
+	unanswered func()
+
+	timeouts int // renewals in a row without an answer; owned by Run
 
 	mu       sync.Mutex
 	lease    *coordinationv1.Lease // as last seen, nil when there is none
@@ -111,7 +122,7 @@ type Elector struct {
 func NewElector(o ElectorOptions) *Elector {
 	e := &Elector{
 		leases: o.Leases, name: o.Name, owner: o.Owner, identity: o.Identity, policy: o.Policy, pauses: o.Pauses, logger: o.Logger, changed: o.Changed,
-		wake: make(chan struct{}, 1),
+		unanswered: o.Unanswered, wake: make(chan struct{}, 1),
 	}
 	if e.policy == (LeasePolicy{}) {
 		e.policy = DefaultLeasePolicy()
@@ -217,6 +228,7 @@ func (e *Elector) step(ctx context.Context) time.Duration {
 		return wait
 	}
 	err := e.take(ctx, lease)
+	e.count(ctx, err)
 	switch {
 	case err == nil:
 		return e.policy.RenewInterval
@@ -226,6 +238,18 @@ func (e *Elector) step(ctx context.Context) time.Duration {
 		e.logger.Warn("Could not renew the Lease", "lease", e.name, "error", err)
 	}
 	return e.policy.RetryInterval
+}
+
+// count counts renewals that got no answer, and tells when there were too many.
+func (e *Elector) count(ctx context.Context, err error) {
+	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		e.timeouts = 0
+		return
+	}
+	if e.timeouts++; e.timeouts == maxTimeouts && e.unanswered != nil {
+		e.timeouts = 0
+		e.unanswered()
+	}
 }
 
 // due is the time until the Lease is to be renewed or taken; zero or less means now.

@@ -79,7 +79,7 @@ func NewKubeReporter(o KubeReporterOptions) *KubeReporter {
 	}
 	k.elector = NewElector(ElectorOptions{
 		Leases: o.Clients.Leases, Name: v1alpha1.OperandName(o.Name), Owner: o.UID, Identity: o.Identity.Reporter, Policy: o.Lease, Pauses: o.Pauses,
-		Logger: o.Logger,
+		Unanswered: o.Clients.Reconnect, Logger: o.Logger,
 		Changed: func() {
 			signal(k.wake)
 			signal(k.news.changed)

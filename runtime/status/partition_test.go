@@ -6,14 +6,20 @@ package status_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	vmcpac "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
@@ -108,4 +114,114 @@ func (s *server) operatorTakesOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// link forwards TCP connections to an address.
+type link struct {
+	listener net.Listener
+
+	mu   sync.Mutex
+	dead []*atomic.Bool // one for each connection so far
+}
+
+func newLink(t *testing.T, to string) *link {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &link{listener: listener}
+	var connections sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() {
+		cancel()
+		_ = listener.Close()
+		connections.Wait()
+	})
+	connections.Go(func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := (&net.Dialer{}).DialContext(ctx, "tcp", to)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			dead := &atomic.Bool{}
+			l.mu.Lock()
+			l.dead = append(l.dead, dead)
+			l.mu.Unlock()
+			context.AfterFunc(ctx, func() { _, _ = near.Close(), far.Close() })
+			connections.Go(func() { carry(far, near, dead) })
+			connections.Go(func() { carry(near, far, dead) })
+		}
+	})
+	return l
+}
+
+// carry copies from one end to the other; from a dead connection it takes everything, and says nothing to anybody.
+func carry(to, from net.Conn, dead *atomic.Bool) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if dead.Load() {
+			if err != nil {
+				return
+			}
+			continue
+		}
+		if _, writeErr := to.Write(buffer[:n]); err != nil || writeErr != nil {
+			_ = to.Close()
+			return
+		}
+	}
+}
+
+// lose has the connections that there are die without a word. New ones live.
+func (l *link) lose() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, dead := range l.dead {
+		dead.Store(true)
+	}
+}
+
+// A connection whose other end is gone without a word, as when one of several API servers loses its power, is not used until the
+// Lease has expired.
+func TestKubeReporter_LeavesADeadConnection(t *testing.T) {
+	s := newServer(t)
+	server, err := url.Parse(s.config.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLink(t, server.Host)
+	config := rest.CopyConfig(s.config)
+	config.Host, config.ServerName = "https://"+l.listener.Addr().String(), server.Hostname()
+	policy := status.DefaultLeasePolicy()
+	policy.RenewInterval = time.Second
+	r := s.reporterWith(t, config, status.KubeReporterOptions{Identity: status.Identity{Reporter: "pod-1", Version: "v1"}, Lease: policy})
+	r.Report(report(ready("a")))
+	s.expectPhase(t, v1alpha1.PhaseReady)
+
+	l.lose()
+	s.expectRenewal(t, time.Now().Add(5*time.Second)) // by then none is under way from before
+	r.Report(report(down("a")))
+	s.expectPhase(t, v1alpha1.PhaseFailed)
+}
+
+// expectRenewal waits for a renewal of the Lease after a moment.
+func (s *server) expectRenewal(t *testing.T, after time.Time) {
+	t.Helper()
+	kubetest.Eventually(t, func() string {
+		lease := &coordinationv1.Lease{}
+		if err := s.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: v1alpha1.OperandName(s.name)}, lease); err != nil {
+			return err.Error()
+		}
+		if lease.Spec.RenewTime == nil || !lease.Spec.RenewTime.After(after) {
+			return fmt.Sprintf("the last renewal was at %s", lease.Spec.RenewTime)
+		}
+		return ""
+	})
 }
