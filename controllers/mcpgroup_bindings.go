@@ -10,8 +10,6 @@ import (
 	"slices"
 
 	rbacv1 "k8s.io/api/rbac/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -52,28 +50,11 @@ func mayDiscover(role *rbacv1.Role) bool {
 	})
 }
 
-// groupAuthRoleBinding gives the dynamic gateways of a group the Role of an MCPExternalAuthConfig.
-func groupAuthRoleBinding(g *v1alpha1.MCPGroup, config string, gateways []string) *rbacv1ac.RoleBindingApplyConfiguration {
-	binding := rbacv1ac.RoleBinding(v1alpha1.GroupAuthRoleBindingName(g.Name, config), g.Namespace).
-		WithLabels(map[string]string{
-			v1alpha1.ManagedByLabel:  v1alpha1.ManagedByValue,
-			v1alpha1.GroupLabel:      g.Name,
-			v1alpha1.AuthConfigLabel: config,
-		}).
-		WithOwnerReferences(ownerReference(g)).
-		WithRoleRef(rbacv1ac.RoleRef().WithAPIGroup(rbacv1.GroupName).WithKind("Role").WithName(v1alpha1.AuthRoleName(config)))
-	for _, name := range gateways {
-		binding.WithSubjects(rbacv1ac.Subject().
-			WithKind(rbacv1.ServiceAccountKind).WithName(v1alpha1.OperandName(name)).WithNamespace(g.Namespace))
-	}
-	return binding
-}
-
 // bindAuthRoles gives the dynamic gateways of a group the Roles of the MCPExternalAuthConfigs that its backends name, and takes away those
-// that no backend names any more. A Role that is not there cannot be bound; its coming wakes the controller.
+// that no backend names any more.
 func (r *MCPGroupReconciler) bindAuthRoles(
 	ctx context.Context, g *v1alpha1.MCPGroup, backends []v1alpha1.MCPBackend, servers []v1alpha1.VirtualMCPServer,
-) error {
+) ([]authFailure, error) {
 	configs := namedConfigs(backends)
 	var gateways []string
 	if len(configs) > 0 {
@@ -81,7 +62,7 @@ func (r *MCPGroupReconciler) bindAuthRoles(
 		for i := range servers {
 			role, err := find[rbacv1.Role](ctx, r.Client, client.ObjectKey{Namespace: g.Namespace, Name: v1alpha1.OperandName(servers[i].Name)})
 			if err != nil {
-				return fmt.Errorf("reading the Role of VirtualMCPServer %s: %w", servers[i].Name, err)
+				return nil, fmt.Errorf("reading the Role of VirtualMCPServer %s: %w", servers[i].Name, err)
 			}
 			roles[servers[i].Name] = mayDiscover(role)
 		}
@@ -90,40 +71,12 @@ func (r *MCPGroupReconciler) bindAuthRoles(
 	if len(gateways) == 0 {
 		configs = nil
 	}
-	for _, config := range configs {
-		role, err := find[rbacv1.Role](ctx, r.Client, client.ObjectKey{Namespace: g.Namespace, Name: v1alpha1.AuthRoleName(config)})
-		if err != nil {
-			return fmt.Errorf("reading the Role of MCPExternalAuthConfig %s: %w", config, err)
-		}
-		if role == nil || !role.DeletionTimestamp.IsZero() {
-			continue
-		}
-		_, err = ensure[rbacv1.RoleBinding](ctx, r.Client, g, groupAuthRoleBinding(g, config, gateways), rbacv1ac.ExtractRoleBinding)
-		if err != nil {
-			return fmt.Errorf("binding the Role of MCPExternalAuthConfig %s: %w", config, err)
-		}
+	bindings := authBindings{
+		client: r.Client, owner: g, ownerLabel: v1alpha1.GroupLabel, nameOf: v1alpha1.GroupAuthRoleBindingName, gateways: gateways,
 	}
-	return r.unbindAuthRoles(ctx, g, configs)
-}
-
-// unbindAuthRoles removes the group's bindings of all but the named MCPExternalAuthConfigs.
-func (r *MCPGroupReconciler) unbindAuthRoles(ctx context.Context, g *v1alpha1.MCPGroup, configs []string) error {
-	bindings := &rbacv1.RoleBindingList{}
-	err := r.Client.List(ctx, bindings, client.InNamespace(g.Namespace),
-		client.MatchingLabels{v1alpha1.GroupLabel: g.Name}, client.HasLabels{v1alpha1.AuthConfigLabel}, client.UnsafeDisableDeepCopy)
-	if err != nil {
-		return fmt.Errorf("listing RoleBindings: %w", err)
-	}
-	for i := range bindings.Items {
-		b := &bindings.Items[i]
-		if !metav1.IsControlledBy(b, g) || slices.Contains(configs, b.Labels[v1alpha1.AuthConfigLabel]) {
-			continue
-		}
-		if err := remove[rbacv1.RoleBinding](ctx, r.Client, g, client.ObjectKeyFromObject(b)); err != nil {
-			return err
-		}
-	}
-	return nil
+	failures := bindings.bind(ctx, configs)
+	left, err := bindings.unbind(ctx, configs)
+	return append(failures, left...), err
 }
 
 // enqueueGroupsOfRole wakes the controller when a Role that a group's bindings depend on changes: one of an MCPExternalAuthConfig, for the

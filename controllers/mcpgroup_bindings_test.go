@@ -44,3 +44,28 @@ func TestGroupBindsWhatItsBackendsName(t *testing.T) {
 		return apierrors.IsNotFound(err)
 	}).Should(BeTrue())
 }
+
+// A Role that cannot be bound keeps no other from being bound, nor one that nobody names from being unbound.
+func TestGroupBindsTheOthers(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	exists := func(config string) func() error {
+		return func() error {
+			_, err := get[rbacv1.RoleBinding](f, v1alpha1.GroupAuthRoleBindingName("team", config))
+			return err
+		}
+	}
+	f.create(f.group("team"), f.server("gateway", "team"), f.greedyRole("bad"), f.authRole("early"), f.authRole("good"),
+		f.backend("a", remote("https://mcp.example.com/mcp"), ownConfig("early")))
+	f.Eventually(exists("early")).Should(Succeed())
+	f.create(
+		f.backend("b", remote("https://mcp.example.com/mcp"), ownConfig("bad")),
+		f.backend("c", remote("https://mcp.example.com/mcp"), ownConfig("good")))
+	edit(f, "a", func(b *v1alpha1.MCPBackend) { b.Spec.ExternalAuthConfigRef = nil })
+	f.Eventually(exists("good")).Should(Succeed())
+	f.Eventually(exists("early")).Should(MatchError(apierrors.IsNotFound, "not found"))
+	f.Expect(exists("bad")()).To(MatchError(apierrors.IsNotFound, "not found"))
+
+	edit(f, v1alpha1.AuthRoleName("bad"), func(r *rbacv1.Role) { r.Rules = nil })
+	f.Eventually(exists("bad")).Should(Succeed())
+}

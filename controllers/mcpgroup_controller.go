@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -55,7 +56,12 @@ func (r *MCPGroupReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	if err := r.report(ctx, g, count(backends), count(servers)); err != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{}, r.bindAuthRoles(ctx, g, backends.Items, servers.Items)
+	unbound, err := r.bindAuthRoles(ctx, g, backends.Items, servers.Items)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	at := time.Now()
+	return requeueBefore(ctrl.Result{}, at, retryAuth(ctx, unbound, at)), nil
 }
 
 // report writes the counts if they changed.

@@ -9,6 +9,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -19,6 +20,13 @@ import (
 func (f *fixture) authRole(config string) *rbacv1.Role {
 	role := &rbacv1.Role{ObjectMeta: f.meta(v1alpha1.AuthRoleName(config))}
 	role.Labels = map[string]string{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue, v1alpha1.AuthConfigLabel: config}
+	return role
+}
+
+// greedyRole is one that grants more than the operator holds: the API server lets it bind no such Role.
+func (f *fixture) greedyRole(config string) *rbacv1.Role {
+	role := f.authRole(config)
+	role.Rules = []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"delete"}}}
 	return role
 }
 
@@ -85,4 +93,69 @@ func TestDynamicModeBindsAuthRoles(t *testing.T) {
 
 	f.Expect(admin.Delete(f.ctx, &rbacv1.RoleBinding{ObjectMeta: f.meta("vmcp-gateway.common")})).To(Succeed())
 	f.Eventually(f.authBindings(s)).Should(ConsistOf("vmcp-gateway.common"), "drift is healed")
+}
+
+// A Role that cannot be bound, or the binding of somebody else in its place, is named, and is in nobody's way: the others are bound, the
+// gateway is rolled out.
+func TestAuthRoleThatCannotBeBoundStopsNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	taken := &rbacv1.RoleBinding{
+		ObjectMeta: f.meta(v1alpha1.GatewayAuthRoleBindingName("gateway", "taken")),
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "other"},
+	}
+	f.create(f.group("team"), f.greedyRole("bad"), f.authRole("good"), f.authRole("taken"), taken)
+	s := f.server("gateway", "team")
+	s.Spec.OutgoingAuth = v1alpha1.OutgoingAuth{
+		Default:  defaultAuth("bad"),
+		Backends: []v1alpha1.BackendAuth{backendAuth("grafana", "good"), backendAuth("kube", "taken")},
+	}
+	f.create(s)
+	s = f.eventually("gateway",
+		haveCondition(v1alpha1.ConditionServiceReady, metav1.ConditionTrue, v1alpha1.ReasonAddressAssigned),
+		haveCondition(v1alpha1.ConditionConfigReady, metav1.ConditionTrue, v1alpha1.ReasonApplied),
+		haveCondition(v1alpha1.ConditionRBACReady, metav1.ConditionFalse, v1alpha1.ReasonAuthRoleNotBound),
+		lackCondition(v1alpha1.ConditionStalled))
+	f.Expect(meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionRBACReady).Message).To(
+		And(ContainSubstring("MCPExternalAuthConfig bad, taken "), ContainSubstring("not currently held")))
+	f.Expect(f.authBindings(s)()).To(ConsistOf("vmcp-gateway.good"))
+	f.rollOut("vmcp-gateway")
+	f.report(s, s.Generation)
+	f.Eventually(func(g Gomega) {
+		s, err := get[v1alpha1.VirtualMCPServer](f, "gateway")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(s.Status.ObservedGeneration).To(Equal(s.Generation))
+	}).Should(Succeed())
+
+	f.requests.forget()
+	f.Expect(admin.Delete(f.ctx, taken)).To(Succeed())
+	edit(f, v1alpha1.AuthRoleName("bad"), func(r *rbacv1.Role) { r.Rules = nil })
+	f.eventually("gateway", haveCondition(v1alpha1.ConditionRBACReady, metav1.ConditionTrue, v1alpha1.ReasonApplied))
+	f.Expect(f.authBindings(s)()).To(ConsistOf("vmcp-gateway.good", "vmcp-gateway.bad", "vmcp-gateway.taken"))
+}
+
+// A binding outlives the Role: when an MCPExternalAuthConfig is deleted and made again, the runtime may read its Secrets again, and not
+// in between. There is no garbage collector in these tests; the test is it.
+func TestBindingOutlivesTheAuthRole(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.create(f.group("team"), f.credential("first"), f.credential("second"), f.authConfig("token", "first"))
+	s := f.server("gateway", "team")
+	s.Spec.OutgoingAuth.Default = defaultAuth("token")
+	f.create(s)
+	f.Eventually(func() bool { return f.may("vmcp-gateway", "get", "first") }).Should(BeTrue())
+	binding, err := get[rbacv1.RoleBinding](f, "vmcp-gateway.token")
+	f.Expect(err).NotTo(HaveOccurred())
+
+	f.Expect(admin.Delete(f.ctx, f.authConfig("token", "first"))).To(Succeed())
+	f.Expect(admin.Delete(f.ctx, f.authRole("token"))).To(Succeed())
+	f.Eventually(func() bool { return f.may("vmcp-gateway", "get", "first") }).Should(BeFalse())
+	f.eventually("gateway", haveCondition(v1alpha1.ConditionRBACReady, metav1.ConditionTrue, v1alpha1.ReasonApplied))
+
+	f.create(f.authConfig("token", "second"))
+	f.Eventually(func() bool { return f.may("vmcp-gateway", "get", "second") }).Should(BeTrue())
+	f.Expect(f.may("vmcp-gateway", "get", "first")).To(BeFalse())
+	again, err := get[rbacv1.RoleBinding](f, "vmcp-gateway.token")
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(again.UID).To(Equal(binding.UID))
 }

@@ -133,7 +133,8 @@ func (r *VirtualMCPServerReconciler) Reconcile(ctx context.Context, req ctrl.Req
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	return requeueBefore(result, now(r.Now), again...), nil
+	at := now(r.Now)
+	return requeueBefore(result, at, append(again, retryAuth(ctx, scope.facts.unbound, at))...), nil
 }
 
 // forget drops what is kept about a deleted object.
@@ -370,7 +371,7 @@ func (r *VirtualMCPServerReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.ServiceAccount{}, owner).
 		Watches(&rbacv1.Role{}, owner).
 		Watches(&rbacv1.RoleBinding{}, owner).
-		Watches(&rbacv1.Role{}, r.enqueueAuthRoleUsers(), builder.WithPredicates(authRoles(), existenceChanged())).
+		Watches(&rbacv1.Role{}, r.enqueueAuthRoleUsers(), builder.WithPredicates(authRoles())).
 		Watches(&corev1.ConfigMap{}, owner).
 		Watches(&coordinationv1.Lease{}, leaseHandler{owner, &r.heartbeats, r.Now}).
 		Watches(&appsv1.Deployment{}, owner).

@@ -58,7 +58,7 @@ func (m staticStrategy) stillDiscovers(ctx context.Context, s *v1alpha1.VirtualM
 	if err != nil {
 		return false, fmt.Errorf("reading Role %s: %w", key.Name, err)
 	}
-	if role == nil || !slices.ContainsFunc(role.Rules, func(r rbacv1.PolicyRule) bool { return slices.Contains(r.Resources, "mcpbackends") }) {
+	if !mayDiscover(role) {
 		return false, nil
 	}
 	d, err := find[appsv1.Deployment](ctx, m.reader, key)

@@ -30,6 +30,8 @@ type virtualMCPServerFacts struct {
 	// failed is the condition of the step that could not be done, and failedErr says why; the steps after it were not tried.
 	failed    string
 	failedErr error
+	// unbound are the MCPExternalAuthConfigs whose Roles could not be bound or unbound. That stops nothing.
+	unbound []authFailure
 	// deployment and service are the live objects, as far as they are there and ours.
 	deployment *appsv1.Deployment
 	service    *corev1.Service
@@ -159,6 +161,8 @@ func (f *virtualMCPServerFacts) stepVerdict(step, obstacle string) verdict {
 		return isFalse(v1alpha1.ReasonBlocked, "there is no Service: "+obstacle)
 	case !f.applied(step):
 		return blocked(obstacle)
+	case step == v1alpha1.ConditionRBACReady && authVerdict(f.unbound).reason != "":
+		return authVerdict(f.unbound)
 	default:
 		return isTrue(v1alpha1.ReasonApplied, "the objects are as rendered")
 	}

@@ -20,7 +20,7 @@ const (
 	ConditionGroupRefValid = "GroupRefValid"
 	// ConditionOperandRendered is true when the objects to provision could be rendered from the spec.
 	ConditionOperandRendered = "OperandRendered"
-	// ConditionRBACReady is true when the ServiceAccount, Role and RoleBinding of the runtime are as rendered.
+	// ConditionRBACReady is true when the ServiceAccount, Role and RoleBindings of the runtime are as they should be.
 	ConditionRBACReady = "RBACReady"
 	// ConditionConfigReady is true when the ConfigMap and the Lease of the runtime are as rendered.
 	ConditionConfigReady = "ConfigReady"
@@ -62,6 +62,9 @@ const (
 	ReasonApplyFailed = "ApplyFailed"
 	// ReasonNotOwned says that an object of the wanted name exists and belongs to somebody else.
 	ReasonNotOwned = "NotOwned"
+	// ReasonAuthRoleNotBound says that runtimes could not be given, or not be deprived of, the rights to read the Secrets of an
+	// MCPExternalAuthConfig; the message names it. Everything else goes on.
+	ReasonAuthRoleNotBound = "AuthRoleNotBound"
 	// ReasonBlocked says that an earlier step failed, so that this one was not tried.
 	ReasonBlocked = "Blocked"
 	// ReasonInvalidSpec says that the spec has a mistake that the schema does not catch; the message names the field.

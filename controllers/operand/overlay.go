@@ -118,7 +118,7 @@ func newOverlay(in Input) (*kustomize.Kustomization, error) {
 		},
 	}
 	if common := in.CommonMetadata.Labels; len(common) > 0 {
-		labels = append(labels, kustomize.Label{Pairs: plain(common), IncludeTemplates: true})
+		labels = append(labels, kustomize.Label{Pairs: Plain(common), IncludeTemplates: true})
 	}
 	return &kustomize.Kustomization{
 		TypeMeta:          kustomize.TypeMeta{APIVersion: kustomize.KustomizationVersion, Kind: kustomize.KustomizationKind},
@@ -126,13 +126,13 @@ func newOverlay(in Input) (*kustomize.Kustomization, error) {
 		Namespace:         in.Namespace,
 		NameSuffix:        "-" + in.Name,
 		Labels:            labels,
-		CommonAnnotations: plain(in.CommonMetadata.Annotations),
+		CommonAnnotations: Plain(in.CommonMetadata.Annotations),
 		Patches:           patches,
 	}, nil
 }
 
-// plain is m with values of type string.
-func plain[V ~string](m map[string]V) map[string]string {
+// Plain is m with values of type string.
+func Plain[V ~string](m map[string]V) map[string]string {
 	if len(m) == 0 {
 		return nil
 	}
@@ -210,7 +210,7 @@ func annotateService(resources resmap.ResMap, annotations map[string]v1alpha1.An
 			continue
 		}
 		all := r.GetAnnotations()
-		maps.Copy(all, plain(annotations))
+		maps.Copy(all, Plain(annotations))
 		if err := r.SetAnnotations(all); err != nil {
 			return fmt.Errorf("annotating the Service: %w", err)
 		}
