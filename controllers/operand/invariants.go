@@ -7,10 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
-	"strings"
-	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -21,14 +18,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/pod-security-admission/api"
-	"k8s.io/pod-security-admission/policy"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
-
-// runtimeProgram is the entry point of the runtime's image.
-const runtimeProgram = "/vmcp"
 
 // objects are what is provisioned, as the API server sees it. They are never modified, only replaced.
 type objects struct {
@@ -140,12 +132,18 @@ var invariants = []invariant{
 	sameSelector,
 	oneRuntime,
 	sameProgram,
+	noCommands,
 	sameEnvironment,
+	noSteeringEnvironment,
 	samePorts,
 	samePodIdentity,
 	sameVolumes,
 	sameMounts,
+	privateVolumes,
 	noOtherSecrets,
+	noOtherTokens,
+	noEphemeralContainers,
+	ownProcesses,
 	linuxOnly,
 	restrictedPods,
 	sameServicePort,
@@ -257,159 +255,6 @@ func sameSelector(was, is *objects) string {
 		return "the patch changes the selector of the Deployment"
 	}
 	return unless(equality.Semantic.DeepEqual(was.Service.Spec.Selector, is.Service.Spec.Selector), "the patch changes the selector of the Service")
-}
-
-func oneRuntime(_, is *objects) string {
-	return unless(len(is.runtimes()) == 1, "the patch removes or doubles the container vmcp, which is the gateway")
-}
-
-func sameProgram(was, is *objects) string {
-	a, b := was.runtimes()[0], is.runtimes()[0]
-	switch {
-	case a.Image != b.Image:
-		return "the patch changes the image of the container vmcp; the operator sets it for all gateways"
-	case !slices.Equal(a.Command, b.Command) || !slices.Equal(a.Args, b.Args) || a.WorkingDir != b.WorkingDir:
-		return "the patch changes command, args or workingDir of the container vmcp"
-	default:
-		return ""
-	}
-}
-
-func sameEnvironment(was, is *objects) string {
-	now := is.runtimes()[0].Env
-	for _, want := range was.runtimes()[0].Env {
-		have := slices.DeleteFunc(slices.Clone(now), func(e corev1.EnvVar) bool { return e.Name != want.Name })
-		if len(have) != 1 || !equality.Semantic.DeepEqual(have[0], want) {
-			return fmt.Sprintf("the patch changes the environment variable %s of the container vmcp; the operator sets it", want.Name)
-		}
-	}
-	return ""
-}
-
-func samePorts(was, is *objects) string {
-	return unless(equality.Semantic.DeepEqual(was.runtimes()[0].Ports, is.runtimes()[0].Ports), "the patch changes the ports of the container vmcp")
-}
-
-func samePodIdentity(was, is *objects) string {
-	a, b := was.pod(), is.pod()
-	return unless(a.ServiceAccountName == b.ServiceAccountName && a.DeprecatedServiceAccount == b.DeprecatedServiceAccount &&
-		equality.Semantic.DeepEqual(a.AutomountServiceAccountToken, b.AutomountServiceAccountToken),
-		"the patch changes the ServiceAccount of the pods or whether they get its token")
-}
-
-func sameVolumes(was, is *objects) string {
-	for _, want := range was.pod().Volumes {
-		have := slices.DeleteFunc(slices.Clone(is.pod().Volumes), func(v corev1.Volume) bool { return v.Name != want.Name })
-		if len(have) != 1 || !equality.Semantic.DeepEqual(have[0], want) {
-			return fmt.Sprintf("the patch changes the volume %s, which the operator sets", want.Name)
-		}
-	}
-	return ""
-}
-
-// sameMounts keeps what the operator mounts into the container of the runtime, and everything else away from there and from the
-// program: another file in its place would be another image.
-func sameMounts(was, is *objects) string {
-	wanted, added := was.runtimes()[0].VolumeMounts, slices.Clone(is.runtimes()[0].VolumeMounts)
-	guarded := []string{runtimeProgram}
-	for _, want := range wanted {
-		i := slices.IndexFunc(added, func(m corev1.VolumeMount) bool { return equality.Semantic.DeepEqual(m, want) })
-		if i < 0 {
-			return fmt.Sprintf("the patch changes what is mounted at %s of the container vmcp", want.MountPath)
-		}
-		added = slices.Delete(added, i, i+1)
-		guarded = append(guarded, want.MountPath)
-	}
-	for _, m := range added {
-		for _, g := range guarded {
-			if within(m.MountPath, g) || within(g, m.MountPath) {
-				return fmt.Sprintf("the patch mounts a volume at %s of the container vmcp, where it would hide %s", m.MountPath, g)
-			}
-		}
-	}
-	return ""
-}
-
-// within says whether a path is a folder or lies in it.
-func within(name, folder string) bool {
-	name, folder = path.Join("/", name), path.Join("/", folder)
-	return folder == "/" || name == folder || strings.HasPrefix(name, folder+"/")
-}
-
-// noOtherSecrets keeps away from pods every Secret that the operator did not put there: whoever may create a VirtualMCPServer could
-// read any Secret of the namespace otherwise. Volume types that are not looked at here are refused by restrictedPods.
-func noOtherSecrets(was, is *objects) string {
-	before, now := secrets(was.pod()), secrets(is.pod())
-	for _, use := range now {
-		if !slices.Contains(before, use) {
-			return fmt.Sprintf("the patch lets pods reach %s; patches cannot refer to Secrets", use)
-		}
-	}
-	for _, use := range before {
-		if !slices.Contains(now, use) {
-			return fmt.Sprintf("the patch takes %s away from the pods", use)
-		}
-	}
-	return ""
-}
-
-// secrets names the Secrets that a pod reaches, and how. Those that images are pulled with are read by the kubelet only.
-func secrets(pod *corev1.PodSpec) []string {
-	var found []string
-	for _, v := range pod.Volumes {
-		if v.Secret != nil {
-			found = append(found, fmt.Sprintf("Secret %q by volume %s", v.Secret.SecretName, v.Name))
-		}
-		if v.Projected != nil {
-			for _, s := range v.Projected.Sources {
-				if s.Secret != nil {
-					found = append(found, fmt.Sprintf("Secret %q by volume %s", s.Secret.Name, v.Name))
-				}
-			}
-		}
-		if v.CSI != nil && v.CSI.NodePublishSecretRef != nil {
-			found = append(found, fmt.Sprintf("Secret %q by volume %s", v.CSI.NodePublishSecretRef.Name, v.Name))
-		}
-	}
-	environment := func(container string, env []corev1.EnvVar, from []corev1.EnvFromSource) {
-		for _, e := range env {
-			if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
-				found = append(found, fmt.Sprintf("Secret %q by variable %s of container %s", e.ValueFrom.SecretKeyRef.Name, e.Name, container))
-			}
-		}
-		for _, f := range from {
-			if f.SecretRef != nil {
-				found = append(found, fmt.Sprintf("Secret %q by envFrom of container %s", f.SecretRef.Name, container))
-			}
-		}
-	}
-	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
-		environment(c.Name, c.Env, c.EnvFrom)
-	}
-	for _, c := range pod.EphemeralContainers {
-		environment(c.Name, c.Env, c.EnvFrom)
-	}
-	return found
-}
-
-// linuxOnly also keeps restrictedPods honest: it asks less of pods for Windows.
-func linuxOnly(_, is *objects) string {
-	os := is.pod().OS
-	return unless(os == nil || os.Name == corev1.Linux, "the patch wants pods for another operating system than Linux")
-}
-
-// podSecurity evaluates the Pod Security Standards as the admission plugin of Kubernetes does.
-var podSecurity = sync.OnceValues(func() (policy.Evaluator, error) { return policy.NewEvaluator(policy.DefaultChecks(), nil) })
-
-func restrictedPods(_, is *objects) string {
-	evaluator, err := podSecurity()
-	if err != nil {
-		return err.Error()
-	}
-	template := &is.Deployment.Spec.Template
-	result := policy.AggregateCheckResults(evaluator.EvaluatePod(
-		api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &template.ObjectMeta, &template.Spec))
-	return unless(result.Allowed, "the patch violates the restricted Pod Security Standard: "+result.ForbiddenDetail())
 }
 
 // sameServicePort keeps the port of the gateway's URL; a node port is the user's to choose.
