@@ -221,6 +221,7 @@ func (r *VirtualMCPServerReconciler) input(s *v1alpha1.VirtualMCPServer) operand
 			Source:       s.Source(),
 			Aggregation:  s.Spec.Aggregation,
 			AllowedHosts: operand.AllowedHosts(s.Name, s.Namespace, s.Spec.Endpoint),
+			OwnURLs:      operand.OwnURLs(s.Name, s.Namespace, s.Spec.Endpoint),
 		},
 		Replicas:         s.Spec.Replicas,
 		Service:          s.Spec.Endpoint.Service,

@@ -57,6 +57,7 @@ func TestEndpoint(t *testing.T) {
 			g.Expect(service.Spec.Ports[0].Port).To(Equal(port))
 			g.Expect(service.Annotations).To(annotations)
 			g.Expect(f.configuration(g, "gateway").AllowedHosts).To(Equal(hosts))
+			g.Expect(f.configuration(g, "gateway").OwnURLs).To(ContainElement(url))
 			for kind, o := range objects {
 				if kind != "Service" {
 					g.Expect(o.GetAnnotations()).NotTo(HaveKey("example.com/pool"), kind)

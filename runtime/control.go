@@ -27,6 +27,7 @@ import (
 type control struct {
 	options Options
 	gateway *gateway.Gateway
+	id      string // the gateway's in trails
 	ready   atomic.Bool
 	routes  atomic.Pointer[routes]
 
@@ -69,6 +70,7 @@ type discovered struct {
 func newControl(o Options) *control {
 	c := &control{
 		options:     o,
+		id:          newGatewayID(o.Config.Initial().UID),
 		configs:     make(chan *configv1alpha1.RuntimeConfiguration),
 		discoveries: make(chan discovered),
 		changed:     make(chan struct{}, 1),
@@ -153,9 +155,9 @@ func (c *control) configure(ctx context.Context, next *configv1alpha1.RuntimeCon
 	}
 }
 
-// sameBackends says that two configurations lead to the same backends with the same credentials.
+// sameBackends says that two configurations lead to the same backends with the same credentials, none of them the gateway itself.
 func sameBackends(a, b *configv1alpha1.RuntimeConfiguration) bool {
-	return a.Group == b.Group && reflect.DeepEqual(a.OutgoingAuth(), b.OutgoingAuth()) && slices.EqualFunc(a.Backends, b.Backends,
+	return a.Group == b.Group && slices.Equal(a.OwnURLs, b.OwnURLs) && reflect.DeepEqual(a.OutgoingAuth(), b.OutgoingAuth()) && slices.EqualFunc(a.Backends, b.Backends,
 		func(a, b configv1alpha1.Backend) bool { return reflect.DeepEqual(a, b) })
 }
 
@@ -186,7 +188,7 @@ func (c *control) discovered(ctx context.Context, d discovered) {
 	listed := make(map[backend.Key]bool, len(d.targets))
 	for _, t := range d.targets {
 		listed[t.Key] = true
-		c.expect(ctx, refuseLoop(t, c.serving.AllowedHosts, c.options.Listen))
+		c.expect(ctx, refuseLoop(t, c.serving.OwnURLs, c.options.Listen))
 	}
 	for key, m := range c.incoming {
 		if !listed[key] {
@@ -228,7 +230,9 @@ func (c *control) start(ctx context.Context, t backend.Target) *member {
 		return m
 	}
 	m.calls = semaphore.NewWeighted(maxCalls)
-	m.client = backend.NewClient(t, backend.Options{Name: c.options.Name, Version: c.options.Version, Logger: c.options.Logger})
+	m.client = backend.NewClient(t, backend.Options{
+		Name: c.options.Name, Version: c.options.Version, GatewayID: c.id, Logger: c.options.Logger,
+	})
 	m.monitor = health.NewMonitor(c.options.Health, m, health.Observer{
 		Verdict:   func(health.Verdict) { signal(c.changed) },
 		Loaded:    func() { signal(c.changed) },

@@ -167,3 +167,27 @@ func TestRun_FailsWithAUsedPort(t *testing.T) {
 		t.Errorf("error is %v, want one that says what could not listen", err)
 	}
 }
+
+// A backend that is the gateway itself, by an address that it does not know as its own, is found out by the first request that comes
+// back, and is not served.
+func TestRun_NoticesThatItIsItsOwnBackend(t *testing.T) {
+	alpha := startMCPServer(t, "echo")
+	reports := &recorder{}
+	d := newDiscoverer(target("alpha", alpha.url()))
+	r := start(t, standalone(d, reports))
+	reports.expectPhase(t, soon, v1alpha1.PhaseReady)
+
+	d.set(target("alpha", alpha.url()), target("mirror", r.endpoint))
+	eventually(t, soon, func() string {
+		report, _ := reports.last()
+		if len(report.Backends) != 2 {
+			return "the new backend is not reported"
+		}
+		if v := report.Backends[1].Verdict; v.Status != v1alpha1.BackendUnavailable || !strings.Contains(v.Message, "came back to a gateway") {
+			return "it is " + string(v.Status) + ": " + v.Message
+		}
+		return ""
+	})
+	session, _ := r.connect(t)
+	expectTools(t, session, soon, "alpha_echo")
+}

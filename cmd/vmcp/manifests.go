@@ -64,6 +64,7 @@ func serveManifests(cmd *cobra.Command, f serveFlags, log *logging) error {
 	if configuration.AllowedHosts, err = hostsOf(listen); err != nil {
 		return err
 	}
+	configuration.OwnURLs = ownURLs(configuration.AllowedHosts, listen)
 	return runtime.Run(cmd.Context(), runtime.Options{
 		Name:        s.Server.Name,
 		Version:     version.Version,
@@ -113,6 +114,19 @@ func warnIfReachable(logger *slog.Logger, gateway net.Addr) {
 	if tcp, ok := gateway.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
 		logger.Warn("The endpoint is open to everybody who can reach this address", "address", gateway.String())
 	}
+}
+
+// ownURLs are the URLs of the endpoint under the hosts of an address to listen on.
+func ownURLs(hosts []string, listen string) []string {
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil
+	}
+	urls := make([]string, len(hosts))
+	for i, host := range hosts {
+		urls[i] = (&url.URL{Scheme: "http", Host: net.JoinHostPort(host, port), Path: v1alpha1.EndpointPath}).String()
+	}
+	return urls
 }
 
 // hostsOf are the values of the Host header under which an address to listen on can be reached, loopback apart. Names and

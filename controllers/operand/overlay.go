@@ -9,8 +9,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"net"
+	"net/url"
 	"path"
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -86,17 +89,38 @@ func SelectorLabels(name string) map[string]string {
 // AllowedHosts are the DNS names of the Service of a VirtualMCPServer within a cluster with the default domain, and the host of the
 // endpoint's public URL.
 func AllowedHosts(name, namespace string, endpoint v1alpha1.Endpoint) []string {
+	hosts := serviceHosts(name, namespace)
+	if public := endpoint.PublicHost(); public != "" && !slices.Contains(hosts, public) {
+		hosts = append(hosts, public)
+	}
+	return hosts
+}
+
+// OwnURLs are the URLs of the endpoint of a VirtualMCPServer: one for each DNS name of its Service, and the public one.
+func OwnURLs(name, namespace string, endpoint v1alpha1.Endpoint) []string {
+	urls := serviceHosts(name, namespace)
+	for i, host := range urls {
+		u := url.URL{Scheme: "http", Host: host, Path: v1alpha1.EndpointPath}
+		if port := endpoint.Service.ListenPort(); port != v1alpha1.ServicePort {
+			u.Host = net.JoinHostPort(host, strconv.Itoa(int(port)))
+		}
+		urls[i] = u.String()
+	}
+	if endpoint.PublicURL != "" {
+		urls = append(urls, endpoint.PublicURL)
+	}
+	return urls
+}
+
+// serviceHosts are the DNS names of the Service of a VirtualMCPServer within a cluster with the default domain.
+func serviceHosts(name, namespace string) []string {
 	service := v1alpha1.OperandName(name)
-	hosts := []string{
+	return []string{
 		service,
 		service + "." + namespace,
 		service + "." + namespace + ".svc",
 		service + "." + namespace + ".svc.cluster.local",
 	}
-	if public := endpoint.PublicHost(); public != "" && !slices.Contains(hosts, public) {
-		hosts = append(hosts, public)
-	}
-	return hosts
 }
 
 // newOverlay is the kustomization that turns the base into the objects of one VirtualMCPServer. Names, namespace, labels and

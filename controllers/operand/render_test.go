@@ -44,6 +44,7 @@ func input(name string) operand.Input {
 				Strategy: v1alpha1.ConflictResolutionPrefix, PrefixFormat: "{backend}_",
 			}},
 			AllowedHosts: operand.AllowedHosts(name, "tools", v1alpha1.Endpoint{}),
+			OwnURLs:      operand.OwnURLs(name, "tools", v1alpha1.Endpoint{}),
 		},
 	}
 }
@@ -64,7 +65,9 @@ func TestRenderGolden(t *testing.T) {
 	}
 	// What is said of the Service alone wins over what is said of everything.
 	exposed.CommonMetadata.Annotations = map[string]v1alpha1.AnnotationValue{"example.com/owner": "platform"}
-	exposed.Configuration.AllowedHosts = operand.AllowedHosts("exposed", "tools", v1alpha1.Endpoint{PublicURL: "https://MCP.example.com:8443/mcp"})
+	endpoint := v1alpha1.Endpoint{PublicURL: "https://MCP.example.com:8443/mcp", Service: exposed.Service}
+	exposed.Configuration.AllowedHosts = operand.AllowedHosts("exposed", "tools", endpoint)
+	exposed.Configuration.OwnURLs = operand.OwnURLs("exposed", "tools", endpoint)
 	static := input("static")
 	static.DiscoversBackends = false
 	static.CredentialSecrets = []string{"grafana-token", strings.Repeat("long.", 50) + "xyz"}

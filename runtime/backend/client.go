@@ -72,6 +72,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Name and Version are what the gateway calls itself towards the backend (clientInfo).
 	Name, Version string
+	// GatewayID is added to the trail of each request (see Trail). Empty leaves none.
+	GatewayID string
 	// Limits bounds what the backend can cost.
 	Limits Limits
 }

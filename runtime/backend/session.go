@@ -62,6 +62,7 @@ func openSession(ctx context.Context, c *Client) (*session, error) {
 	s := &session{end: end, credential: c.credential(), present: c.credential}
 	s.wire = newWire(c.transport, c.limits.ResponseBytes, c.target.Transport == v1alpha1.TransportSSE)
 	s.wire.authConfig = c.target.Auth.Config
+	s.wire.gatewayID = c.opts.GatewayID
 	s.wire.onOpen = func(again bool) {
 		if again || s.read.Load() {
 			c.changes.announce()

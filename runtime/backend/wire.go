@@ -45,6 +45,8 @@ type wire struct {
 	sse   bool
 	// authConfig names the MCPExternalAuthConfig whose credentials base sends, if any.
 	authConfig string
+	// gatewayID is what the gateway adds to the trail of requests.
+	gatewayID string
 	// onOpen is called when the stream of notifications opened, and whether it had been open before.
 	onOpen func(again bool)
 
@@ -86,6 +88,7 @@ func (w *wire) endpoint() string {
 func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	shown := endpoint(r.URL)
 	w.address.Store(&shown)
+	r = leaveTrail(r, w.gatewayID)
 	call, _ := r.Context().Value(exchangeKey{}).(*exchange)
 	switch {
 	case r.Method == http.MethodDelete:

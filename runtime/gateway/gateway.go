@@ -67,6 +67,8 @@ func (l Limits) withDefaults() Limits {
 type Options struct {
 	// Caller brings requests to the backends. Required.
 	Caller Caller
+	// ID is what the gateway is called in the trails of requests (backend.Trail). Empty notices no circle.
+	ID string
 	// Name and Version are what the gateway calls itself (serverInfo).
 	Name, Version string
 	// Instructions are handed to clients in the handshake.
@@ -83,6 +85,7 @@ type Options struct {
 // Gateway serves one catalog. It is safe for concurrent use.
 type Gateway struct {
 	caller   Caller
+	id       string
 	log      *slog.Logger
 	limits   Limits
 	sessions *sessions
@@ -120,7 +123,7 @@ var listFields = map[string]string{
 
 // New makes a gateway that serves an empty catalog.
 func New(o Options) *Gateway {
-	g := &Gateway{caller: o.Caller, log: o.Logger, limits: o.Limits.withDefaults()}
+	g := &Gateway{caller: o.Caller, id: o.ID, log: o.Logger, limits: o.Limits.withDefaults()}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 )
 
 const (
@@ -30,6 +32,12 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	trail := backend.TrailOf(r.Header)
+	if trail.LeadsBack(g.id) {
+		refuseCircle(w)
+		return
+	}
+	r = r.WithContext(backend.WithTrail(r.Context(), trail))
 	if !g.begin() {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "the gateway is shutting down", http.StatusServiceUnavailable)
@@ -45,6 +53,20 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", "GET, POST, DELETE")
 		http.Error(w, "MCP has no "+r.Method, http.StatusMethodNotAllowed)
 	}
+}
+
+// refuseCircle answers a request that would go on for ever. Whoever gets the answer is a gateway: it takes the error for the
+// backend's, and hands it back to the client.
+func refuseCircle(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusLoopDetected)
+	_, _ = w.Write(encodeAny(map[string]any{ // a gateway that is gone needs no answer
+		"jsonrpc": mcp.JSONRPC_VERSION, "id": nil, "error": map[string]any{
+			"code": backend.CodeInternalError,
+			"message": "the request came back to a gateway that it had passed through already: gateways name each other as backends; " +
+				"remove the backend that closes the circle",
+		},
+	}))
 }
 
 // serveSession serves the stream of notifications and the end of a session, both of which only revisions up to 2025-11-25

@@ -59,6 +59,9 @@ type RuntimeConfiguration struct {
 	// loopback addresses. Browsers that were tricked into resolving a foreign name to the gateway (DNS rebinding) send
 	// that name.
 	AllowedHosts []string `json:"allowedHosts,omitempty"`
+
+	// ownURLs are the URLs at which clients reach the endpoint. A backend at one of them would be the gateway itself.
+	OwnURLs []string `json:"ownURLs,omitempty"`
 }
 
 // Backend is a backend as the operator resolved it.

@@ -1,0 +1,64 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backend
+
+import (
+	"context"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// HeaderTrail names the gateways that a request has passed through, the first one first, separated by commas. It is to gateways what
+// CDN-Loop (RFC 8586) is to content delivery networks, and a field of its own for the same reason: Via (RFC 9110, section 7.6.3) is
+// rewritten and dropped by others, and changes what some servers answer.
+const HeaderTrail = "Vmcp-Gateways"
+
+// maxTrail is the most gateways that a request passes through. A trail that long is a circle of gateways that forget their own names.
+const maxTrail = 16
+
+var gatewayID = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// Trail are the gateways that a request has passed through.
+type Trail []string
+
+// TrailOf reads the trail of a request. What is not the id of a gateway is left out: it comes from whoever called, and goes on to
+// backends.
+func TrailOf(header http.Header) Trail {
+	var t Trail
+	for _, value := range header.Values(HeaderTrail) {
+		for id := range strings.SplitSeq(value, ",") {
+			if id = strings.TrimSpace(id); gatewayID.MatchString(id) {
+				t = append(t, id)
+			}
+		}
+	}
+	return t
+}
+
+// LeadsBack says that a request must not go on: it has been at the gateway of that id before, or at too many others.
+func (t Trail) LeadsBack(id string) bool { return len(t) >= maxTrail || slices.Contains(t, id) }
+
+// trailKey is the context key of a Trail.
+type trailKey struct{}
+
+// WithTrail makes a trail that of the requests to backends that are made on behalf of ctx.
+func WithTrail(ctx context.Context, t Trail) context.Context {
+	if len(t) == 0 {
+		return ctx
+	}
+	return context.WithValue(ctx, trailKey{}, t)
+}
+
+// leaveTrail is r with the trail of its context, and id at the end of it.
+func leaveTrail(r *http.Request, id string) *http.Request {
+	if id == "" {
+		return r
+	}
+	t, _ := r.Context().Value(trailKey{}).(Trail)
+	r = r.Clone(r.Context())
+	r.Header.Set(HeaderTrail, strings.Join(append(slices.Clone(t), id), ", "))
+	return r
+}
