@@ -162,3 +162,40 @@ func TestAutoscaling(t *testing.T) {
 	}).Should(BeTrue())
 	f.Consistently(replicas).Should(BeEquivalentTo(3))
 }
+
+// An autoscaler leaves a Deployment without pods alone: it gets its least number, whoever had chosen none. Later it is for others to
+// switch it off in that way.
+func TestAutoscalingOfNoPods(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.create(f.group("team"))
+	for name, scaledByHand := range map[string]bool{"spec": false, "hand": true} {
+		s := f.server(name, "team")
+		if !scaledByHand {
+			s.Spec.Replicas = new(int32(0))
+		}
+		f.create(s)
+		f.eventually(name, haveCondition(v1alpha1.ConditionServiceReady, metav1.ConditionTrue, v1alpha1.ReasonAddressAssigned))
+		replicas := func() int32 {
+			d, err := get[appsv1.Deployment](f, "vmcp-"+name)
+			f.Expect(err).NotTo(HaveOccurred())
+			return *d.Spec.Replicas
+		}
+		scaleToZero := func() {
+			edit(f, "vmcp-"+name, func(d *appsv1.Deployment) { d.Spec.Replicas = new(int32(0)) })
+		}
+		if scaledByHand {
+			scaleToZero()
+		}
+		f.Expect(replicas()).To(BeZero())
+		edit(f, name, func(s *v1alpha1.VirtualMCPServer) {
+			s.Spec.Replicas, s.Spec.Autoscaling = nil, &v1alpha1.Autoscaling{MinReplicas: new(int32(2)), MaxReplicas: 7}
+		})
+		f.Eventually(replicas).Should(BeEquivalentTo(2), name)
+		f.Eventually(func() error {
+			return f.manager.GetCache().Get(f.ctx, f.requestFor("vmcp-"+name).NamespacedName, &autoscalingv2.HorizontalPodAutoscaler{})
+		}).Should(Succeed())
+		scaleToZero()
+		f.Consistently(replicas).Should(BeZero(), name)
+	}
+}

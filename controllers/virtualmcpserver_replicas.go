@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
@@ -18,7 +19,8 @@ import (
 
 // letGoOfReplicas keeps the number of pods as it is when the operator is about to stop applying it, because an autoscaler or "kubectl
 // scale" chooses it from now on. A field that nobody applies any more vanishes, and the API server's default for it is one pod: so
-// the present number is applied under another name first. Whoever scales next takes it over from there.
+// the present number is applied under another name first. Whoever scales next takes it over from there. An autoscaler gets its least
+// number: it takes none for its own that is zero, which means to it that somebody has switched it off.
 func (r *VirtualMCPServerReconciler) letGoOfReplicas(
 	ctx context.Context, owner *v1alpha1.VirtualMCPServer, want *appsv1ac.DeploymentApplyConfiguration,
 ) error {
@@ -33,12 +35,25 @@ func (r *VirtualMCPServerReconciler) letGoOfReplicas(
 		return nil
 	}
 	ours, err := appliesReplicas(live, v1alpha1.OperatorFieldManager)
-	if err != nil || !ours {
+	if err != nil {
 		return err
+	}
+	replicas := *live.Spec.Replicas
+	if a := owner.Spec.Autoscaling; a != nil {
+		scaler, err := find[autoscalingv2.HorizontalPodAutoscaler](ctx, r.Client, client.ObjectKeyFromObject(live))
+		if err != nil {
+			return fmt.Errorf("reading HorizontalPodAutoscaler %s: %w", live.Name, err)
+		}
+		if scaler == nil {
+			replicas = max(replicas, a.MinPods())
+		}
+	}
+	if !ours && replicas == *live.Spec.Replicas {
+		return nil
 	}
 	kept := appsv1ac.Deployment(live.Name, live.Namespace).
 		WithResourceVersion(live.ResourceVersion).
-		WithSpec(appsv1ac.DeploymentSpec().WithReplicas(*live.Spec.Replicas))
+		WithSpec(appsv1ac.DeploymentSpec().WithReplicas(replicas))
 	err = r.Client.Apply(ctx, kept, client.FieldOwner(v1alpha1.ReplicasFieldManager), client.ForceOwnership)
 	// After a conflict the next reconciliation finds out who chose which number meanwhile.
 	if err != nil && !apierrors.IsNotFound(err) {
