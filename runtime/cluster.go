@@ -4,6 +4,7 @@
 package runtime
 
 import (
+	"context"
 	"log/slog"
 
 	"k8s.io/client-go/rest"
@@ -28,6 +29,8 @@ type ClusterOptions struct {
 	PodName string
 	// ConfigFile is the path of the mounted configuration.
 	ConfigFile string
+	// Source is the source of backends that the pod was rolled for. Empty: whichever the configuration has.
+	Source v1alpha1.OutgoingAuthSource
 	// CredentialsDir is the folder below which the Secrets are mounted that a configuration of source inline names.
 	CredentialsDir string
 	// Version is the version of the program.
@@ -41,17 +44,18 @@ type ClusterOptions struct {
 }
 
 // Cluster makes the options of a runtime that the operator provisioned: its configuration comes from the file and the ConfigMap
-// behind it, its backends from the API server or, with source inline, from the configuration, and it reports into the VirtualMCPServer. It reads the file and sends nothing.
-func Cluster(o ClusterOptions) (Options, error) {
-	initial, err := config.ReadFile(o.ConfigFile)
-	if err != nil {
-		return Options{}, err
-	}
+// behind it, its backends from the API server or, with source inline, from the configuration, and it reports into the VirtualMCPServer. It reads the file and sends nothing,
+// unless the file is not for this pod: then it waits until there is a configuration that is, or ctx ends.
+func Cluster(ctx context.Context, o ClusterOptions) (Options, error) {
 	clients, err := kube.New(o.API, o.Namespace, o.Name)
 	if err != nil {
 		return Options{}, err
 	}
 	metrics, pauses := telemetry.NewMetrics(o.Version), &pause.Detector{}
+	initial, err := awaitStart(ctx, o, clients, metrics)
+	if err != nil {
+		return Options{}, err
+	}
 	reporter := status.NewKubeReporter(status.KubeReporterOptions{
 		Clients: clients, Name: o.Name, UID: initial.UID, Identity: status.Identity{Reporter: o.PodName, Version: o.Version}, Lease: o.Lease, Pauses: pauses,
 		Wrote: metrics.StatusWrite, Logger: o.Logger,

@@ -144,7 +144,7 @@ func (o *operand) start(t *testing.T) *started {
 
 func (o *operand) startPod(t *testing.T, pod string, api *rest.Config) *started {
 	t.Helper()
-	options, err := runtime.Cluster(runtime.ClusterOptions{
+	options, err := runtime.Cluster(t.Context(), runtime.ClusterOptions{
 		API: api, Name: o.name, Namespace: o.namespace, PodName: pod, ConfigFile: o.file, CredentialsDir: o.credentials, Version: "v1",
 		Logger: kubetest.Logger(t).With("pod", pod),
 	})

@@ -55,7 +55,7 @@ func serveProcess(text string) error {
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		return err
 	}
-	o, err := runtime.Cluster(runtime.ClusterOptions{
+	o, err := runtime.Cluster(context.Background(), runtime.ClusterOptions{
 		API: &rest.Config{
 			Host: p.Host, Impersonate: rest.ImpersonationConfig{UserName: p.User},
 			TLSClientConfig: rest.TLSClientConfig{CAData: p.CA, CertData: p.Certificate, KeyData: p.Key},

@@ -15,6 +15,7 @@ import (
 	"k8s.io/klog/v2"
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/internal/version"
 	"github.com/vmcp-dev/vmcp-operator/runtime"
 	"github.com/vmcp-dev/vmcp-operator/runtime/config"
@@ -88,10 +89,14 @@ func serveCluster(cmd *cobra.Command, f serveFlags, log *logging) error {
 	if err != nil {
 		return err
 	}
-	options, err := runtime.Cluster(runtime.ClusterOptions{
+	options, err := runtime.Cluster(cmd.Context(), runtime.ClusterOptions{
 		API: api, Name: name, Namespace: namespace, PodName: pod, ConfigFile: f.config, CredentialsDir: f.credentials, Version: version.Version,
+		Source: v1alpha1.OutgoingAuthSource(os.Getenv("VMCP_OUTGOING_AUTH_SOURCE")),
 		Listen: orDefault(f.listen, "", gatewayPort), AdminListen: orDefault(f.adminListen, "", adminPort), Logger: logger,
 	})
+	if cmd.Context().Err() != nil {
+		return nil // stopped while it waited for a configuration of its own
+	}
 	if err != nil {
 		return err
 	}

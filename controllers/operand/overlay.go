@@ -49,6 +49,8 @@ const (
 	EnvName      = "VMCP_NAME"
 	EnvNamespace = "VMCP_NAMESPACE"
 	EnvPodName   = "POD_NAME"
+	// EnvOutgoingAuthSource is the source of backends that the pod was rolled for.
+	EnvOutgoingAuthSource = "VMCP_OUTGOING_AUTH_SOURCE"
 )
 
 // Input is all that an Operand depends on.
@@ -249,8 +251,8 @@ func container(in Input) *corev1ac.ContainerApplyConfiguration {
 		WithEnv(
 			corev1ac.EnvVar().WithName(EnvName).WithValue(in.Name),
 			corev1ac.EnvVar().WithName(EnvNamespace).WithValue(in.Namespace),
-			corev1ac.EnvVar().WithName(EnvPodName).WithValueFrom(corev1ac.EnvVarSource().
-				WithFieldRef(corev1ac.ObjectFieldSelector().WithAPIVersion("v1").WithFieldPath("metadata.name"))),
+			fieldEnv(EnvPodName, "metadata.name"),
+			fieldEnv(EnvOutgoingAuthSource, "metadata.annotations['"+v1alpha1.OutgoingAuthSourceAnnotation+"']"),
 		)
 	for _, e := range in.ProxyEnv {
 		c.WithEnv(corev1ac.EnvVar().WithName(e.Name).WithValue(e.Value))
@@ -262,6 +264,12 @@ func container(in Input) *corev1ac.ContainerApplyConfiguration {
 			WithReadOnly(true))
 	}
 	return c
+}
+
+// fieldEnv is a variable with a field of the pod.
+func fieldEnv(name, path string) *corev1ac.EnvVarApplyConfiguration {
+	return corev1ac.EnvVar().WithName(name).WithValueFrom(corev1ac.EnvVarSource().
+		WithFieldRef(corev1ac.ObjectFieldSelector().WithAPIVersion("v1").WithFieldPath(path)))
 }
 
 // credentialVolumes are the volumes of Secrets. They are optional: a Secret that goes is the trouble of the backends that need it and

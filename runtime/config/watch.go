@@ -102,7 +102,7 @@ func (w *watched) Run(ctx context.Context, publish func(*configv1alpha1.RuntimeC
 // rolledFor says that the pod of this process was made for a configuration: it has the rights, and the mounts, that the configuration
 // takes.
 func (w *watched) rolledFor(c *configv1alpha1.RuntimeConfiguration) bool {
-	if sourceOf(c) != sourceOf(w.initial) {
+	if SourceOf(c) != SourceOf(w.initial) {
 		return false
 	}
 	for _, b := range c.Backends {
@@ -118,8 +118,31 @@ func (w *watched) rolledFor(c *configv1alpha1.RuntimeConfiguration) bool {
 	return true
 }
 
-func sourceOf(c *configv1alpha1.RuntimeConfiguration) v1alpha1.OutgoingAuthSource {
+// SourceOf says who finds the backends of a configuration, the default included.
+func SourceOf(c *configv1alpha1.RuntimeConfiguration) v1alpha1.OutgoingAuthSource {
 	return cmp.Or(c.Source, v1alpha1.OutgoingAuthSourceDiscovered)
+}
+
+// Await is the first configuration of a source in the named ConfigMap that is not older than another one, or nil if ctx ends before there is
+// one.
+func Await(
+	ctx context.Context, than *configv1alpha1.RuntimeConfiguration, source v1alpha1.OutgoingAuthSource,
+	configMaps kube.Getter[*corev1.ConfigMap], name string, logger *slog.Logger,
+) *configv1alpha1.RuntimeConfiguration {
+	ctx, found := context.WithCancel(ctx)
+	defer found()
+	var own *configv1alpha1.RuntimeConfiguration
+	kube.FollowOne(ctx, logger, configMaps, name, func(object *corev1.ConfigMap) {
+		c, err := next(than, object)
+		switch {
+		case err != nil:
+			logger.Error("Refused a configuration; still waiting", "configMap", name, "error", err)
+		case c != nil && SourceOf(c) == source && own == nil:
+			own = c
+			found()
+		}
+	}, nil)
+	return own
 }
 
 // next is the configuration in a ConfigMap that replaces the current one, or nil when none does.
