@@ -9,6 +9,8 @@ import (
 
 	. "github.com/onsi/gomega"
 
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
@@ -47,4 +49,23 @@ func readyCondition(generation int64) *metav1ac.ConditionApplyConfiguration {
 		WithMessage("1 of 1 backends is ready").
 		WithObservedGeneration(generation).
 		WithLastTransitionTime(reportTime)
+}
+
+// scale does what "kubectl scale" and a HorizontalPodAutoscaler do.
+func (f *fixture) scale(deployment string, n int32) {
+	f.t.Helper()
+	d := &appsv1.Deployment{ObjectMeta: f.meta(deployment)}
+	f.Expect(admin.SubResource("scale").Update(f.ctx, d, client.WithSubResourceBody(
+		&autoscalingv1.Scale{ObjectMeta: f.meta(deployment), Spec: autoscalingv1.ScaleSpec{Replicas: n}}))).To(Succeed())
+}
+
+// replicas is how many pods a Deployment wants, or -1 if there is none.
+func (f *fixture) replicas(deployment string) func() int32 {
+	return func() int32 {
+		d, err := get[appsv1.Deployment](f, deployment)
+		if err != nil {
+			return -1
+		}
+		return *d.Spec.Replicas
+	}
 }

@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"context"
+	"fmt"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +23,22 @@ func (r *VirtualMCPServerReconciler) stopAutoscaling(ctx context.Context, s *v1a
 	}
 	key := client.ObjectKey{Namespace: s.Namespace, Name: v1alpha1.OperandName(s.Name)}
 	return remove[autoscalingv2.HorizontalPodAutoscaler](ctx, r.Client, s, key)
+}
+
+// leastPods is the number of pods with which an autoscaler has to begin that is not there yet, zero if there is none to come.
+func (r *VirtualMCPServerReconciler) leastPods(ctx context.Context, s *v1alpha1.VirtualMCPServer) (int32, error) {
+	if s.Spec.Autoscaling == nil {
+		return 0, nil
+	}
+	key := client.ObjectKey{Namespace: s.Namespace, Name: v1alpha1.OperandName(s.Name)}
+	scaler, err := find[autoscalingv2.HorizontalPodAutoscaler](ctx, r.Client, key)
+	if err != nil {
+		return 0, fmt.Errorf("reading HorizontalPodAutoscaler %s: %w", key.Name, err)
+	}
+	if scaler != nil {
+		return 0, nil
+	}
+	return s.Spec.Autoscaling.MinPods(), nil
 }
 
 // autoscale provisions the autoscaler, once the Deployment is without a number of pods of ours.

@@ -261,7 +261,13 @@ func (r *VirtualMCPServerReconciler) apply(ctx context.Context, scope *virtualMC
 			return err
 		}},
 		{v1alpha1.ConditionDeploymentReady, func() error { return r.stopAutoscaling(ctx, scope.server) }},
-		{v1alpha1.ConditionDeploymentReady, func() error { return r.letGoOfReplicas(ctx, scope.server, o.Deployment) }},
+		{v1alpha1.ConditionDeploymentReady, func() error {
+			least, err := r.leastPods(ctx, scope.server)
+			if err != nil {
+				return err
+			}
+			return letGoOfReplicas(ctx, r.Client, scope.server, o.Deployment, least)
+		}},
 		{v1alpha1.ConditionDeploymentReady, func() (err error) {
 			f.deployment, err = ensure[appsv1.Deployment](ctx, r.Client, scope.server, o.Deployment, appsv1ac.ExtractDeployment)
 			return err

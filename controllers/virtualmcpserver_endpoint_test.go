@@ -9,13 +9,10 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/types"
 
-	appsv1 "k8s.io/api/apps/v1"
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
@@ -86,21 +83,9 @@ func TestReplicas(t *testing.T) {
 	s := f.server("gateway", "team")
 	s.Spec.Replicas = new(int32(3))
 	f.create(s)
-	replicas := func() int32 {
-		d, err := get[appsv1.Deployment](f, "vmcp-gateway")
-		if err != nil {
-			return -1
-		}
-		return *d.Spec.Replicas
-	}
-	scale := func(n int32) {
-		f.t.Helper()
-		d := &appsv1.Deployment{ObjectMeta: f.meta("vmcp-gateway")}
-		f.Expect(admin.SubResource("scale").Update(f.ctx, d, client.WithSubResourceBody(
-			&autoscalingv1.Scale{ObjectMeta: f.meta("vmcp-gateway"), Spec: autoscalingv1.ScaleSpec{Replicas: n}}))).To(Succeed())
-	}
+	replicas := f.replicas("vmcp-gateway")
 	f.Eventually(replicas).Should(BeEquivalentTo(3))
-	scale(1)
+	f.scale("vmcp-gateway", 1)
 	f.Eventually(replicas).Should(BeEquivalentTo(3), "the spec has the last word")
 
 	lowest := int32(3)
@@ -113,7 +98,7 @@ func TestReplicas(t *testing.T) {
 	}).Should(Succeed())
 	f.Consistently(replicas).Should(BeEquivalentTo(3), "nobody has chosen another number yet")
 	f.Expect(lowest).To(BeEquivalentTo(3))
-	scale(5)
+	f.scale("vmcp-gateway", 5)
 	f.Consistently(replicas).Should(BeEquivalentTo(5), "the operator leaves the number alone")
 	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) { s.Spec.Replicas = new(int32(0)) })
 	f.Eventually(replicas).Should(BeZero())
@@ -127,13 +112,7 @@ func TestAutoscaling(t *testing.T) {
 	s := f.server("gateway", "team")
 	s.Spec.Replicas = new(int32(3))
 	f.create(s)
-	replicas := func() int32 {
-		d, err := get[appsv1.Deployment](f, "vmcp-gateway")
-		if err != nil {
-			return -1
-		}
-		return *d.Spec.Replicas
-	}
+	replicas := f.replicas("vmcp-gateway")
 	f.Eventually(replicas).Should(BeEquivalentTo(3))
 
 	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) {

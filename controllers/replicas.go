@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
-	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
@@ -19,15 +18,13 @@ import (
 
 // letGoOfReplicas keeps the number of pods as it is when the operator is about to stop applying it, because an autoscaler or "kubectl
 // scale" chooses it from now on. A field that nobody applies any more vanishes, and the API server's default for it is one pod: so
-// the present number is applied under another name first. Whoever scales next takes it over from there. An autoscaler gets its least
-// number: it takes none for its own that is zero, which means to it that somebody has switched it off.
-func (r *VirtualMCPServerReconciler) letGoOfReplicas(
-	ctx context.Context, owner *v1alpha1.VirtualMCPServer, want *appsv1ac.DeploymentApplyConfiguration,
-) error {
+// the present number is applied under another name first. Whoever scales next takes it over from there. The number is
+// raised to least: an autoscaler that is to come does nothing about zero, which means to it that somebody has switched it off.
+func letGoOfReplicas(ctx context.Context, c Client, owner client.Object, want *appsv1ac.DeploymentApplyConfiguration, least int32) error {
 	if want.Spec.Replicas != nil {
 		return nil
 	}
-	live, err := find[appsv1.Deployment](ctx, r.Client, client.ObjectKey{Namespace: owner.Namespace, Name: *want.Name})
+	live, err := find[appsv1.Deployment](ctx, c, client.ObjectKey{Namespace: owner.GetNamespace(), Name: *want.Name})
 	if err != nil {
 		return fmt.Errorf("reading Deployment %s: %w", *want.Name, err)
 	}
@@ -38,23 +35,14 @@ func (r *VirtualMCPServerReconciler) letGoOfReplicas(
 	if err != nil {
 		return err
 	}
-	replicas := *live.Spec.Replicas
-	if a := owner.Spec.Autoscaling; a != nil {
-		scaler, err := find[autoscalingv2.HorizontalPodAutoscaler](ctx, r.Client, client.ObjectKeyFromObject(live))
-		if err != nil {
-			return fmt.Errorf("reading HorizontalPodAutoscaler %s: %w", live.Name, err)
-		}
-		if scaler == nil {
-			replicas = max(replicas, a.MinPods())
-		}
-	}
+	replicas := max(*live.Spec.Replicas, least)
 	if !ours && replicas == *live.Spec.Replicas {
 		return nil
 	}
 	kept := appsv1ac.Deployment(live.Name, live.Namespace).
 		WithResourceVersion(live.ResourceVersion).
 		WithSpec(appsv1ac.DeploymentSpec().WithReplicas(replicas))
-	err = r.Client.Apply(ctx, kept, client.FieldOwner(v1alpha1.ReplicasFieldManager), client.ForceOwnership)
+	err = c.Apply(ctx, kept, client.FieldOwner(v1alpha1.ReplicasFieldManager), client.ForceOwnership)
 	// After a conflict the next reconciliation finds out who chose which number meanwhile.
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("keeping the number of pods of Deployment %s: %w", live.Name, err)
