@@ -44,6 +44,7 @@ type MCPBackendReconciler struct {
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile provisions one MCPBackend and writes its status once, at the end.
@@ -72,7 +73,12 @@ func (r *MCPBackendReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	if err := r.applyStatus(ctx, b, facts); err != nil {
 		return ctrl.Result{}, err
 	}
-	return outcome(facts.failedErr)
+	result, err := outcome(facts.failedErr)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	at := now(r.Now)
+	return requeueBefore(result, at, facts.credentials.recheckAt(at)), nil
 }
 
 // provision does what the source of the backend asks for and removes what an earlier source left. It records facts; it returns an
@@ -99,12 +105,20 @@ func (r *MCPBackendReconciler) provisionWorkload(ctx context.Context, b *v1alpha
 	if f.refusal, err = r.serviceAccountRefusal(ctx, b); err != nil {
 		return err
 	}
+	if f.credentials, err = lookAtCredentials(ctx, r.Client.Live, b.Namespace, b.Spec.Workload.SecretUses()); err != nil {
+		return err
+	}
+	if f.refusal.reason == "" {
+		f.refusal = f.credentials.refusal
+	}
 	if !f.groupFound || f.refusal.reason != "" {
 		// What runs already goes on.
 		return r.observeWorkload(ctx, b, f)
 	}
-	f.deployment, err = ensure[appsv1.Deployment](ctx, r.Client, b,
-		newWorkloadDeployment(b, r.RuntimeImage), appsv1ac.ExtractDeployment)
+	want := newWorkloadDeployment(withoutSecrets(b, f.credentials.absent), r.RuntimeImage)
+	if err = letGoOfReplicas(ctx, r.Client, b, want); err == nil {
+		f.deployment, err = ensure[appsv1.Deployment](ctx, r.Client, b, want, appsv1ac.ExtractDeployment)
+	}
 	if err == nil {
 		_, err = ensure[corev1.Service](ctx, r.Client, b, newWorkloadService(b), corev1ac.ExtractService)
 	}

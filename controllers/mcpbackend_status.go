@@ -21,7 +21,9 @@ type mcpBackendFacts struct {
 	invalid field.ErrorList
 	// groupFound says whether the MCPGroup exists; without it nothing new is deployed.
 	groupFound bool
-	// refusal says why the ServiceAccount of the workload may not be used; its zero value says that it may.
+	// credentials are the Secrets that the workload names.
+	credentials credentials
+	// refusal says why the ServiceAccount or a Secret of the workload may not be used; its zero value says that they may.
 	refusal verdict
 	// failedErr says why something could not be provisioned.
 	failedErr error

@@ -226,7 +226,7 @@ func TestAuthConfigIsLookedAtAgain(t *testing.T) {
 	c, err := controllers.NewClient(f.manager, controllers.MCPExternalAuthConfigController)
 	f.Expect(err).NotTo(HaveOccurred())
 	r := &controllers.MCPExternalAuthConfigReconciler{Client: c}
-	for name, want := range map[string]time.Duration{"found": 5 * time.Minute, "missing": 10 * time.Second} {
+	for name, want := range map[string]time.Duration{"found": 5 * time.Minute, "missing": 8 * time.Second} {
 		result, err := r.Reconcile(f.ctx, f.requestFor(name))
 		f.Expect(err).NotTo(HaveOccurred())
 		f.Expect(result.RequeueAfter).To(BeNumerically("~", want+want/10, want/10+time.Millisecond), name)

@@ -71,17 +71,19 @@ func newWorkloadService(b *v1alpha1.MCPBackend) *corev1ac.ServiceApplyConfigurat
 // newWorkloadDeployment is the Deployment of a workload backend. Its pod meets the "restricted" Pod Security Standard whatever the
 // spec says.
 func newWorkloadDeployment(b *v1alpha1.MCPBackend, runtimeImage string) *appsv1ac.DeploymentApplyConfiguration {
-	return appsv1ac.Deployment(v1alpha1.WorkloadName(b.Name), b.Namespace).
+	d := appsv1ac.Deployment(v1alpha1.WorkloadName(b.Name), b.Namespace).
 		WithLabels(workloadLabels(b)).
 		WithOwnerReferences(ownerReference(b)).
 		WithSpec(appsv1ac.DeploymentSpec().
-			WithReplicas(1).
 			WithStrategy(workloadStrategy(b.Spec.Workload)).
 			WithSelector(metav1ac.LabelSelector().WithMatchLabels(workloadSelector(b))).
 			WithTemplate(corev1ac.PodTemplateSpec().
 				WithLabels(workloadLabels(b)).
 				WithAnnotations(map[string]string{"kubectl.kubernetes.io/default-container": workloadContainer}).
 				WithSpec(newWorkloadPod(b, runtimeImage))))
+	// Without a number in the spec it is somebody else's choice (see letGoOfReplicas).
+	d.Spec.Replicas = b.Spec.Workload.Replicas
+	return d
 }
 
 // workloadStrategy replaces pods without a gap, unless they share a claim that may be mounted on one node only.
@@ -114,6 +116,9 @@ func newWorkloadPod(b *v1alpha1.MCPBackend, runtimeImage string) *corev1ac.PodSp
 			WithRunAsNonRoot(true).
 			WithSeccompProfile(corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
 		WithContainers(newWorkloadContainer(b))
+	for _, s := range w.ImagePullSecrets {
+		pod.WithImagePullSecrets(corev1ac.LocalObjectReference().WithName(s.Name))
+	}
 	for _, v := range w.Volumes {
 		pod.WithVolumes(newWorkloadVolume(v))
 	}
@@ -154,7 +159,10 @@ func newWorkloadContainer(b *v1alpha1.MCPBackend) *corev1ac.ContainerApplyConfig
 		c.WithArgs(w.Args...)
 	}
 	for _, e := range w.Env {
-		c.WithEnv(corev1ac.EnvVar().WithName(e.Name).WithValue(e.Value))
+		c.WithEnv(newWorkloadEnv(e))
+	}
+	for _, e := range w.EnvFrom {
+		c.WithEnvFrom(newWorkloadEnvFrom(e))
 	}
 	for _, m := range w.VolumeMounts {
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(m.Name).WithMountPath(m.MountPath))
@@ -182,19 +190,6 @@ func newBridgeContainer(runtimeImage string) *corev1ac.ContainerApplyConfigurati
 		})).
 		WithSecurityContext(restricted().WithReadOnlyRootFilesystem(true)).
 		WithVolumeMounts(corev1ac.VolumeMount().WithName(bridgeVolume).WithMountPath(bridgeDir))
-}
-
-func newWorkloadVolume(v v1alpha1.Volume) *corev1ac.VolumeApplyConfiguration {
-	volume := corev1ac.Volume().WithName(v.Name)
-	switch {
-	case v.EmptyDir != nil:
-		volume.WithEmptyDir(corev1ac.EmptyDirVolumeSource())
-	case v.ConfigMap != nil:
-		volume.WithConfigMap(corev1ac.ConfigMapVolumeSource().WithName(v.ConfigMap.Name))
-	case v.PersistentVolumeClaim != nil:
-		volume.WithPersistentVolumeClaim(corev1ac.PersistentVolumeClaimVolumeSource().WithClaimName(v.PersistentVolumeClaim.ClaimName))
-	}
-	return volume
 }
 
 // restricted is what the "restricted" Pod Security Standard asks of a container, beside what the pod says for all.

@@ -35,13 +35,29 @@ func workloads() map[string]v1alpha1.MCPBackendSpec {
 		"everything": {
 			Transport: v1alpha1.TransportSSE,
 			Workload: &v1alpha1.Workload{
-				Image:           "registry.example.com/kube-mcp:v1",
-				ImagePullPolicy: corev1.PullAlways,
-				Command:         []string{"/server"},
-				Args:            []string{"--port", "9090"},
-				Env:             []v1alpha1.EnvVar{{Name: "LOG_LEVEL", Value: "debug"}, {Name: "EMPTY"}},
-				Port:            9090,
-				Path:            "/sse",
+				Image:            "registry.example.com/kube-mcp:v1",
+				ImagePullPolicy:  corev1.PullAlways,
+				ImagePullSecrets: []v1alpha1.LocalReference{{Name: "mirror"}, {Name: "registry"}},
+				Command:          []string{"/server"},
+				Args:             []string{"--port", "9090"},
+				Env: []v1alpha1.EnvVar{
+					{Name: "LOG_LEVEL", Value: "debug"},
+					{Name: "EMPTY"},
+					{Name: "TOKEN", ValueFrom: &v1alpha1.EnvVarSource{SecretKeyRef: &v1alpha1.SecretKeySelector{Name: "token", Key: "token"}}},
+					{Name: "TOKEN_2", ValueFrom: &v1alpha1.EnvVarSource{
+						SecretKeyRef: &v1alpha1.SecretKeySelector{Name: "token", Key: "second", Optional: true},
+					}},
+					{Name: "REGION", ValueFrom: &v1alpha1.EnvVarSource{
+						ConfigMapKeyRef: &v1alpha1.ConfigMapKeySelector{Name: "site", Key: "region", Optional: true},
+					}},
+				},
+				EnvFrom: []v1alpha1.EnvFromSource{
+					{SecretRef: &v1alpha1.SecretEnvSource{Name: "database"}},
+					{Prefix: "SITE_", ConfigMapRef: &v1alpha1.ConfigMapEnvSource{Name: "site", Optional: true}},
+				},
+				Port:     9090,
+				Path:     "/sse",
+				Replicas: new(int32(3)),
 				Resources: &v1alpha1.ComputeResources{
 					Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")},
 					Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
@@ -49,11 +65,26 @@ func workloads() map[string]v1alpha1.MCPBackendSpec {
 				ServiceAccountName: "viewer",
 				Volumes: []v1alpha1.Volume{
 					{Name: "scratch", EmptyDir: &v1alpha1.EmptyDirVolume{}},
-					{Name: "settings", ConfigMap: &v1alpha1.ConfigMapVolume{Name: "settings"}},
+					{Name: "settings", ConfigMap: &v1alpha1.ConfigMapVolume{
+						Name: "settings", Items: []v1alpha1.KeyToPath{{Key: "server.yaml", Path: "conf.d/server.yaml"}}, Optional: true,
+					}},
 					{Name: "data", PersistentVolumeClaim: &v1alpha1.PersistentVolumeClaimVolume{ClaimName: "data"}},
+					{Name: "keys", Secret: &v1alpha1.SecretVolume{
+						SecretName: "keys", Items: []v1alpha1.KeyToPath{{Key: "id", Path: ".ssh/id"}}, Optional: true,
+					}},
+					{Name: "identity", Projected: &v1alpha1.ProjectedVolume{Sources: []v1alpha1.VolumeProjection{
+						{Secret: &v1alpha1.SecretProjection{Name: "client", Items: []v1alpha1.KeyToPath{{Key: "tls.key", Path: "tls.key"}}}},
+						{Secret: &v1alpha1.SecretProjection{Name: "more", Optional: true}},
+						{ConfigMap: &v1alpha1.ConfigMapVolume{Name: "trust"}},
+						{ServiceAccountToken: &v1alpha1.ServiceAccountTokenProjection{Path: "token"}},
+						{ServiceAccountToken: &v1alpha1.ServiceAccountTokenProjection{
+							Path: "vault/token", Audience: "vault", ExpirationSeconds: 600,
+						}},
+					}}},
 				},
 				VolumeMounts: []v1alpha1.VolumeMount{
 					{Name: "scratch", MountPath: "/tmp"}, {Name: "settings", MountPath: "/etc/server"}, {Name: "data", MountPath: "/data"},
+					{Name: "keys", MountPath: "/keys"}, {Name: "identity", MountPath: "/identity"},
 				},
 			},
 		},

@@ -9,8 +9,8 @@ const (
 	OperatorFieldManager = "vmcp-operator"
 	// RuntimeFieldManager is the manager under which the runtime's StatusReporter applies its part of a status.
 	RuntimeFieldManager = "vmcp-runtime"
-	// ReplicasFieldManager is the manager under which the operator keeps the number of a gateway's pods when it stops choosing it,
-	// until somebody else does.
+	// ReplicasFieldManager is the manager under which the operator keeps the number of pods of a gateway or a workload when it stops
+	// choosing it, until somebody else does.
 	ReplicasFieldManager = "vmcp-operator-replicas"
 )
 
@@ -117,7 +117,8 @@ const (
 )
 
 // Reasons of Ready on an MCPExternalAuthConfig, and of the entry of a backend whose credentials cannot be used. Such a backend is
-// never called.
+// never called. Those about Secrets are reasons of Ready on an MCPBackend, too: its workload names one that it may not use, and stays
+// as it is.
 const (
 	// ReasonCredentialsFound says that the Secrets exist and may be used.
 	ReasonCredentialsFound = "CredentialsFound"

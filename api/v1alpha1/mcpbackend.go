@@ -65,17 +65,6 @@ func (b *MCPBackend) WireTransport() Transport {
 	return TransportStreamableHTTP
 }
 
-// ListenPort is the TCP port of the workload, the default included.
-func (w *Workload) ListenPort() int32 {
-	if w.Port != 0 {
-		return w.Port
-	}
-	return DefaultWorkloadPort
-}
-
-// EndpointPath is the HTTP path of the workload, the default included.
-func (w *Workload) EndpointPath() string { return pathOrDefault(w.Path) }
-
 func serviceURL(service, namespace string, port int32, path string) string {
 	host := service + "." + namespace + ".svc"
 	if port != 80 {
@@ -105,13 +94,7 @@ func (b *MCPBackend) Validate() field.ErrorList {
 		errs = append(errs, field.NotSupported(spec.Child("transport"), b.Spec.Transport,
 			[]Transport{TransportStreamableHTTP, TransportSSE, TransportStdio}))
 	}
-	sources := 0
-	for _, set := range []bool{b.Spec.Workload != nil, b.Spec.Service != nil, b.Spec.Remote != nil} {
-		if set {
-			sources++
-		}
-	}
-	if sources != 1 {
+	if sources := count(b.Spec.Workload != nil, b.Spec.Service != nil, b.Spec.Remote != nil); sources != 1 {
 		errs = append(errs, field.Invalid(spec, fmt.Sprintf("%d of them set", sources),
 			"exactly one of workload, service and remote must be set"))
 	}
@@ -129,7 +112,7 @@ func (b *MCPBackend) Validate() field.ErrorList {
 		errs = append(errs, b.Spec.ExternalAuthConfigRef.validate(spec.Child("externalAuthConfigRef"))...)
 	}
 	if b.Spec.Workload != nil {
-		errs = append(errs, b.Spec.Workload.Resources.validate(spec.Child("workload", "resources"))...)
+		errs = append(errs, b.Spec.Workload.validate(spec.Child("workload"))...)
 	}
 	if b.Spec.Remote != nil {
 		errs = append(errs, validateURL(spec.Child("remote"), "url", b.Spec.Remote.URL)...)

@@ -49,7 +49,7 @@ func (s *MCPExternalAuthConfigSpec) validate(spec *field.Path) field.ErrorList {
 
 // validate checks more than the schema says: a name that no Secret can have is a mistake, not a Secret that is yet to come.
 func (r SecretKeyReference) validate(path *field.Path) field.ErrorList {
-	return append(LocalReference{Name: r.Name}.validate(path), validateKey(r.Key, path.Child("key"))...)
+	return validateKeyReference(path, r.Name, r.Key)
 }
 
 // validateKey checks a key of a Secret or ConfigMap.

@@ -88,9 +88,7 @@ func validatePullSecrets(secrets []LocalReference, path *field.Path) field.Error
 	seen := map[string]bool{}
 	for i, s := range secrets {
 		name := path.Index(i).Child("name")
-		for _, text := range validation.IsDNS1123Subdomain(s.Name) {
-			errs = append(errs, field.Invalid(name, s.Name, text))
-		}
+		errs = append(errs, validateObjectName(name, s.Name)...)
 		if seen[s.Name] {
 			errs = append(errs, field.Duplicate(name, s.Name))
 		}

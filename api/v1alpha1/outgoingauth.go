@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -97,7 +96,7 @@ func (s MCPExternalAuthConfigSpec) SecretUses() []SecretUse {
 	if s.HeaderInjection == nil {
 		return nil
 	}
-	return []SecretUse{{field.NewPath("spec", "headerInjection", "secretRef"), s.HeaderInjection.SecretRef.Name}}
+	return []SecretUse{{Path: field.NewPath("spec", "headerInjection", "secretRef"), Name: s.HeaderInjection.SecretRef.Name}}
 }
 
 // SecretNames are the names of the Secrets that s names, each once, in order.
@@ -139,9 +138,5 @@ func (a OutgoingAuth) validate(path *field.Path) field.ErrorList {
 }
 
 func (r LocalReference) validate(path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for _, text := range validation.IsDNS1123Subdomain(r.Name) {
-		errs = append(errs, field.Invalid(path.Child("name"), r.Name, text))
-	}
-	return errs
+	return validateObjectName(path.Child("name"), r.Name)
 }

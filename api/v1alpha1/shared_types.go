@@ -25,6 +25,8 @@ type SecretUse struct {
 	Path *field.Path
 	// Name is the name of the Secret.
 	Name string
+	// Optional says that whoever uses the Secret can do without it. One that exists needs the label all the same.
+	Optional bool
 }
 
 // ComputeResources are requests and limits of compute resources, by resource name.

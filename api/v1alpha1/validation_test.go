@@ -139,7 +139,7 @@ func TestMCPBackendValidation(t *testing.T) {
 		"other scheme":      {change: remote("ftp://mcp.example.com/mcp"), want: absolute},
 		"file":              {change: remote("file:///etc/passwd"), want: absolute},
 		"user":              {change: remote("https://me@mcp.example.com/mcp"), want: userinfo},
-		"password":          {change: remote("https://me:secret@mcp.example.com/mcp"), want: userinfo},
+		"password":          {change: remote("https://me:hunter2@mcp.example.com/mcp"), want: userinfo},
 		"fragment":          {change: remote("https://mcp.example.com/mcp#top"), want: "url must not have a fragment"},
 		"no group": {change: all(service("docs"), func(b *v1alpha1.MCPBackend) { b.Spec.GroupRef.Name = "" }),
 			want: "spec.groupRef.name"},
@@ -153,11 +153,6 @@ func TestMCPBackendValidation(t *testing.T) {
 		"reserved volume": {change: workload(v1alpha1.Workload{Volumes: []v1alpha1.Volume{
 			{Name: "vmcp-bridge", EmptyDir: &v1alpha1.EmptyDirVolume{}},
 		}}), want: "names of volumes that begin with vmcp- are reserved", schemaOnly: true},
-		"volume of nothing": {change: workload(v1alpha1.Workload{Volumes: []v1alpha1.Volume{{Name: "data"}}}),
-			want: "a volume has exactly one of", schemaOnly: true},
-		"volume of two": {change: workload(v1alpha1.Workload{Volumes: []v1alpha1.Volume{
-			{Name: "data", EmptyDir: &v1alpha1.EmptyDirVolume{}, ConfigMap: &v1alpha1.ConfigMapVolume{Name: "data"}},
-		}}), want: "a volume has exactly one of", schemaOnly: true},
 		"mount of nothing": {change: workload(v1alpha1.Workload{VolumeMounts: []v1alpha1.VolumeMount{{Name: "data", MountPath: "/data"}}}),
 			want: "each of volumeMounts must name one of volumes", schemaOnly: true},
 		"relative mount": {change: workload(v1alpha1.Workload{
@@ -173,7 +168,7 @@ func TestMCPBackendValidation(t *testing.T) {
 			if !c.schemaOnly {
 				agree(g, b.Validate(), c.want)
 			}
-			g.Expect(b.Validate()).NotTo(ContainElement(MatchError(ContainSubstring("secret"))), "a password in a message")
+			g.Expect(b.Validate()).NotTo(ContainElement(MatchError(ContainSubstring("hunter2"))), "a password in a message")
 		})
 	}
 }

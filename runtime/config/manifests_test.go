@@ -106,7 +106,7 @@ func TestLoadMistakes(t *testing.T) {
 			`F:25: spec.workload.port: must be an integer, found a string`,
 			`F:26: spec.workload.args: must be a list, found a string`,
 			`F:29: spec.workload.env[0].value: must be a string, found a number; put it into quotes`,
-			`F:30: spec.workload.env[1].title: unknown field; known here: name, value`,
+			`F:30: spec.workload.env[1].title: unknown field; known here: name, value, valueFrom`,
 			`F:32: spec.workload.resources.limits.memory: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'`,
 			`F:39: spec.service.port: Invalid value: 99999999999: out of range`,
 		},

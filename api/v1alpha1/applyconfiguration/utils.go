@@ -33,6 +33,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.CommonMetadataApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ComputeResources"):
 		return &apiv1alpha1.ComputeResourcesApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ConfigMapEnvSource"):
+		return &apiv1alpha1.ConfigMapEnvSourceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ConfigMapKeySelector"):
+		return &apiv1alpha1.ConfigMapKeySelectorApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ConfigMapVolume"):
 		return &apiv1alpha1.ConfigMapVolumeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ConflictResolution"):
@@ -45,10 +49,16 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EndpointApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EndpointService"):
 		return &apiv1alpha1.EndpointServiceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EnvFromSource"):
+		return &apiv1alpha1.EnvFromSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EnvVar"):
 		return &apiv1alpha1.EnvVarApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EnvVarSource"):
+		return &apiv1alpha1.EnvVarSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HeaderInjection"):
 		return &apiv1alpha1.HeaderInjectionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("KeyToPath"):
+		return &apiv1alpha1.KeyToPathApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LocalReference"):
 		return &apiv1alpha1.LocalReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MCPBackend"):
@@ -77,12 +87,24 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.PatchTargetApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PersistentVolumeClaimVolume"):
 		return &apiv1alpha1.PersistentVolumeClaimVolumeApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ProjectedVolume"):
+		return &apiv1alpha1.ProjectedVolumeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RemoteBackend"):
 		return &apiv1alpha1.RemoteBackendApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RuntimeInfo"):
 		return &apiv1alpha1.RuntimeInfoApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SecretEnvSource"):
+		return &apiv1alpha1.SecretEnvSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretKeyReference"):
 		return &apiv1alpha1.SecretKeyReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SecretKeySelector"):
+		return &apiv1alpha1.SecretKeySelectorApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SecretProjection"):
+		return &apiv1alpha1.SecretProjectionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SecretVolume"):
+		return &apiv1alpha1.SecretVolumeApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ServiceAccountTokenProjection"):
+		return &apiv1alpha1.ServiceAccountTokenProjectionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ServiceBackend"):
 		return &apiv1alpha1.ServiceBackendApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("VirtualMCPServer"):
@@ -95,6 +117,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.VolumeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("VolumeMount"):
 		return &apiv1alpha1.VolumeMountApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("VolumeProjection"):
+		return &apiv1alpha1.VolumeProjectionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Workload"):
 		return &apiv1alpha1.WorkloadApplyConfiguration{}
 

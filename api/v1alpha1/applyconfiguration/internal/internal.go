@@ -105,12 +105,44 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: requests
       type:
         namedType: io.k8s.api.core.v1.ResourceList
-- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConfigMapVolume
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConfigMapEnvSource
   map:
     fields:
     - name: name
       type:
         scalar: string
+    - name: optional
+      type:
+        scalar: boolean
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConfigMapKeySelector
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
+    - name: optional
+      type:
+        scalar: boolean
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConfigMapVolume
+  map:
+    fields:
+    - name: items
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.KeyToPath
+          elementRelationship: associative
+          keys:
+          - path
+    - name: name
+      type:
+        scalar: string
+    - name: optional
+      type:
+        scalar: boolean
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConflictResolution
   map:
     fields:
@@ -207,6 +239,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: type
       type:
         namedType: io.k8s.api.core.v1.ServiceType
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.EnvFromSource
+  map:
+    fields:
+    - name: configMapRef
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConfigMapEnvSource
+    - name: prefix
+      type:
+        scalar: string
+    - name: secretRef
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretEnvSource
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.EnvVar
   map:
     fields:
@@ -216,6 +260,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: value
       type:
         scalar: string
+    - name: valueFrom
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.EnvVarSource
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.EnvVarSource
+  map:
+    fields:
+    - name: configMapKeyRef
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConfigMapKeySelector
+    - name: secretKeyRef
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretKeySelector
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ExternalAuthType
   scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.HeaderInjection
@@ -227,6 +283,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: secretRef
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretKeyReference
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.KeyToPath
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: path
+      type:
+        scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LabelValue
   scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LocalReference
@@ -414,6 +479,15 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Phase
   scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ProjectedVolume
+  map:
+    fields:
+    - name: sources
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.VolumeProjection
+          elementRelationship: atomic
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.RemoteBackend
   map:
     fields:
@@ -432,6 +506,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: version
       type:
         scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretEnvSource
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: optional
+      type:
+        scalar: boolean
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretKeyReference
   map:
     fields:
@@ -439,6 +522,64 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
     - name: name
+      type:
+        scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretKeySelector
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
+    - name: optional
+      type:
+        scalar: boolean
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretProjection
+  map:
+    fields:
+    - name: items
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.KeyToPath
+          elementRelationship: associative
+          keys:
+          - path
+    - name: name
+      type:
+        scalar: string
+    - name: optional
+      type:
+        scalar: boolean
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretVolume
+  map:
+    fields:
+    - name: items
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.KeyToPath
+          elementRelationship: associative
+          keys:
+          - path
+    - name: optional
+      type:
+        scalar: boolean
+    - name: secretName
+      type:
+        scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ServiceAccountTokenProjection
+  map:
+    fields:
+    - name: audience
+      type:
+        scalar: string
+    - name: expirationSeconds
+      type:
+        scalar: numeric
+    - name: path
       type:
         scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ServiceBackend
@@ -570,6 +711,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: persistentVolumeClaim
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.PersistentVolumeClaimVolume
+    - name: projected
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ProjectedVolume
+    - name: secret
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretVolume
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.VolumeMount
   map:
     fields:
@@ -579,6 +726,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.VolumeProjection
+  map:
+    fields:
+    - name: configMap
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConfigMapVolume
+    - name: secret
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretProjection
+    - name: serviceAccountToken
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ServiceAccountTokenProjection
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Workload
   map:
     fields:
@@ -602,16 +761,33 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - name
+    - name: envFrom
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.EnvFromSource
+          elementRelationship: atomic
     - name: image
       type:
         scalar: string
     - name: imagePullPolicy
       type:
         namedType: io.k8s.api.core.v1.PullPolicy
+    - name: imagePullSecrets
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LocalReference
+          elementRelationship: associative
+          keys:
+          - name
     - name: path
       type:
         scalar: string
     - name: port
+      type:
+        scalar: numeric
+    - name: replicas
       type:
         scalar: numeric
     - name: resources

@@ -12,6 +12,10 @@ package v1alpha1
 type ConfigMapVolumeApplyConfiguration struct {
 	// name is the name of the ConfigMap in the same namespace.
 	Name *string `json:"name,omitempty"`
+	// items are the keys to show, and where. Unset means all of them, each in a file of its name.
+	Items []KeyToPathApplyConfiguration `json:"items,omitempty"`
+	// optional lets the pod start without the ConfigMap or some of the items.
+	Optional *bool `json:"optional,omitempty"`
 }
 
 // ConfigMapVolumeApplyConfiguration constructs a declarative configuration of the ConfigMapVolume type for use with
@@ -25,5 +29,26 @@ func ConfigMapVolume() *ConfigMapVolumeApplyConfiguration {
 // If called multiple times, the Name field is set to the value of the last call.
 func (b *ConfigMapVolumeApplyConfiguration) WithName(value string) *ConfigMapVolumeApplyConfiguration {
 	b.Name = &value
+	return b
+}
+
+// WithItems adds the given value to the Items field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Items field.
+func (b *ConfigMapVolumeApplyConfiguration) WithItems(values ...*KeyToPathApplyConfiguration) *ConfigMapVolumeApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithItems")
+		}
+		b.Items = append(b.Items, *values[i])
+	}
+	return b
+}
+
+// WithOptional sets the Optional field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Optional field is set to the value of the last call.
+func (b *ConfigMapVolumeApplyConfiguration) WithOptional(value bool) *ConfigMapVolumeApplyConfiguration {
+	b.Optional = &value
 	return b
 }

@@ -8,12 +8,16 @@ package v1alpha1
 // EnvVarApplyConfiguration represents a declarative configuration of the EnvVar type for use
 // with apply.
 //
-// EnvVar is an environment variable with a literal value.
+// A workload takes its environment and its volumes in the words of a Kubernetes pod. The types are our own and smaller: what is not
+// here cannot be asked for, and every list has a bound.
+// EnvVar is an environment variable: its value, or where the value comes from. With neither it is empty.
 type EnvVarApplyConfiguration struct {
 	// name is the name of the variable.
 	Name *string `json:"name,omitempty"`
 	// value is the value of the variable. Do not put secrets here: whoever may read the MCPBackend can read them.
 	Value *string `json:"value,omitempty"`
+	// valueFrom says where the value comes from.
+	ValueFrom *EnvVarSourceApplyConfiguration `json:"valueFrom,omitempty"`
 }
 
 // EnvVarApplyConfiguration constructs a declarative configuration of the EnvVar type for use with
@@ -35,5 +39,13 @@ func (b *EnvVarApplyConfiguration) WithName(value string) *EnvVarApplyConfigurat
 // If called multiple times, the Value field is set to the value of the last call.
 func (b *EnvVarApplyConfiguration) WithValue(value string) *EnvVarApplyConfiguration {
 	b.Value = &value
+	return b
+}
+
+// WithValueFrom sets the ValueFrom field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ValueFrom field is set to the value of the last call.
+func (b *EnvVarApplyConfiguration) WithValueFrom(value *EnvVarSourceApplyConfiguration) *EnvVarApplyConfiguration {
+	b.ValueFrom = value
 	return b
 }

@@ -20,8 +20,12 @@ type VolumeApplyConfiguration struct {
 	EmptyDir *apiv1alpha1.EmptyDirVolume `json:"emptyDir,omitempty"`
 	// configMap shows the keys of a ConfigMap as files.
 	ConfigMap *ConfigMapVolumeApplyConfiguration `json:"configMap,omitempty"`
+	// secret shows the keys of a Secret as files.
+	Secret *SecretVolumeApplyConfiguration `json:"secret,omitempty"`
 	// persistentVolumeClaim mounts a PersistentVolumeClaim.
 	PersistentVolumeClaim *PersistentVolumeClaimVolumeApplyConfiguration `json:"persistentVolumeClaim,omitempty"`
+	// projected shows Secrets, ConfigMaps and tokens of the pod's ServiceAccount in one folder.
+	Projected *ProjectedVolumeApplyConfiguration `json:"projected,omitempty"`
 }
 
 // VolumeApplyConfiguration constructs a declarative configuration of the Volume type for use with
@@ -54,10 +58,26 @@ func (b *VolumeApplyConfiguration) WithConfigMap(value *ConfigMapVolumeApplyConf
 	return b
 }
 
+// WithSecret sets the Secret field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Secret field is set to the value of the last call.
+func (b *VolumeApplyConfiguration) WithSecret(value *SecretVolumeApplyConfiguration) *VolumeApplyConfiguration {
+	b.Secret = value
+	return b
+}
+
 // WithPersistentVolumeClaim sets the PersistentVolumeClaim field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the PersistentVolumeClaim field is set to the value of the last call.
 func (b *VolumeApplyConfiguration) WithPersistentVolumeClaim(value *PersistentVolumeClaimVolumeApplyConfiguration) *VolumeApplyConfiguration {
 	b.PersistentVolumeClaim = value
+	return b
+}
+
+// WithProjected sets the Projected field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Projected field is set to the value of the last call.
+func (b *VolumeApplyConfiguration) WithProjected(value *ProjectedVolumeApplyConfiguration) *VolumeApplyConfiguration {
+	b.Projected = value
 	return b
 }

@@ -14,11 +14,17 @@ import (
 //
 // Workload is an MCP server that the operator runs as a Deployment with a Service. Its pod always meets the "restricted" Pod
 // Security Standard, so the image must be able to run as a user other than root.
+//
+// The Secrets that env, envFrom and volumes name, at most 32 different ones, must carry the label vmcp.dev/credential: "true". While
+// one of them does not, nothing is changed: what runs goes on, and the condition Ready says which.
 type WorkloadApplyConfiguration struct {
 	// image is the container image of the MCP server.
 	Image *string `json:"image,omitempty"`
 	// imagePullPolicy says when the kubelet pulls the image. Unset means Kubernetes' own default for the tag.
 	ImagePullPolicy *v1.PullPolicy `json:"imagePullPolicy,omitempty"`
+	// imagePullSecrets name the Secrets with which the kubelet pulls the image. Unset means none but those of the node. They need no
+	// label: the kubelet shows them to nobody but the registry that they are for, and the container never sees them.
+	ImagePullSecrets []LocalReferenceApplyConfiguration `json:"imagePullSecrets,omitempty"`
 	// command replaces the image's entry point. It is required with transport stdio, because the bridge starts the server
 	// and cannot read the entry point of an image.
 	Command []string `json:"command,omitempty"`
@@ -26,10 +32,17 @@ type WorkloadApplyConfiguration struct {
 	Args []string `json:"args,omitempty"`
 	// env are environment variables of the container.
 	Env []EnvVarApplyConfiguration `json:"env,omitempty"`
+	// envFrom makes environment variables of all keys of Secrets and ConfigMaps. Of entries with the same key the last one wins,
+	// and env wins over all of them.
+	EnvFrom []EnvFromSourceApplyConfiguration `json:"envFrom,omitempty"`
 	// port is the TCP port on which the server listens, or with transport stdio the bridge. Unset means 8080.
 	Port *int32 `json:"port,omitempty"`
 	// path is the HTTP path of the MCP endpoint. Unset means /mcp.
 	Path *string `json:"path,omitempty"`
+	// replicas is the number of pods. Unset means that the operator leaves the number alone: it is one at first, and then whatever a
+	// HorizontalPodAutoscaler or "kubectl scale" says. A gateway's pod stays with one pod of the backend, because sessions are kept
+	// there.
+	Replicas *int32 `json:"replicas,omitempty"`
 	// resources are the compute resources of the container.
 	Resources *ComputeResourcesApplyConfiguration `json:"resources,omitempty"`
 	// serviceAccountName is the ServiceAccount that the pod runs under; it must carry the label vmcp.dev/workload: "true".
@@ -60,6 +73,19 @@ func (b *WorkloadApplyConfiguration) WithImage(value string) *WorkloadApplyConfi
 // If called multiple times, the ImagePullPolicy field is set to the value of the last call.
 func (b *WorkloadApplyConfiguration) WithImagePullPolicy(value v1.PullPolicy) *WorkloadApplyConfiguration {
 	b.ImagePullPolicy = &value
+	return b
+}
+
+// WithImagePullSecrets adds the given value to the ImagePullSecrets field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the ImagePullSecrets field.
+func (b *WorkloadApplyConfiguration) WithImagePullSecrets(values ...*LocalReferenceApplyConfiguration) *WorkloadApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithImagePullSecrets")
+		}
+		b.ImagePullSecrets = append(b.ImagePullSecrets, *values[i])
+	}
 	return b
 }
 
@@ -96,6 +122,19 @@ func (b *WorkloadApplyConfiguration) WithEnv(values ...*EnvVarApplyConfiguration
 	return b
 }
 
+// WithEnvFrom adds the given value to the EnvFrom field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the EnvFrom field.
+func (b *WorkloadApplyConfiguration) WithEnvFrom(values ...*EnvFromSourceApplyConfiguration) *WorkloadApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithEnvFrom")
+		}
+		b.EnvFrom = append(b.EnvFrom, *values[i])
+	}
+	return b
+}
+
 // WithPort sets the Port field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Port field is set to the value of the last call.
@@ -109,6 +148,14 @@ func (b *WorkloadApplyConfiguration) WithPort(value int32) *WorkloadApplyConfigu
 // If called multiple times, the Path field is set to the value of the last call.
 func (b *WorkloadApplyConfiguration) WithPath(value string) *WorkloadApplyConfiguration {
 	b.Path = &value
+	return b
+}
+
+// WithReplicas sets the Replicas field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Replicas field is set to the value of the last call.
+func (b *WorkloadApplyConfiguration) WithReplicas(value int32) *WorkloadApplyConfiguration {
+	b.Replicas = &value
 	return b
 }
 
