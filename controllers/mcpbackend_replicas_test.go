@@ -9,6 +9,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -73,5 +74,17 @@ func TestWorkloadReplicasOfAnEarlierOperator(t *testing.T) {
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(owned.Spec.Replicas).To(BeNil())
 		g.Expect(d.Spec.Replicas).To(HaveValue(BeEquivalentTo(2)))
+	}).Should(Succeed())
+}
+
+// With several pods the Service keeps a client at the pod that holds its sessions.
+func TestWorkloadServiceKeepsClientsAtTheirPod(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.create(f.group("team"), f.workloadBackend("kube"))
+	f.Eventually(func(g Gomega) {
+		s, err := get[corev1.Service](f, "mcpb-kube")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(s.Spec.SessionAffinity).To(Equal(corev1.ServiceAffinityClientIP))
 	}).Should(Succeed())
 }

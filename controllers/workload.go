@@ -60,6 +60,8 @@ func newWorkloadService(b *v1alpha1.MCPBackend) *corev1ac.ServiceApplyConfigurat
 		WithSpec(corev1ac.ServiceSpec().
 			WithType(corev1.ServiceTypeClusterIP).
 			WithSelector(workloadSelector(b)).
+			// Sessions of MCP are kept in a server's memory: what belongs to one has to reach the pod where it began.
+			WithSessionAffinity(corev1.ServiceAffinityClientIP).
 			WithPorts(corev1ac.ServicePort().
 				WithName(workloadContainer).
 				WithPort(b.Spec.Workload.ListenPort()).
