@@ -139,7 +139,7 @@ func (f *fixture) label(secret string) {
 	edit(f, secret, func(s *corev1.Secret) { s.Labels = map[string]string{v1alpha1.CredentialLabel: "true"} })
 }
 
-// A workload comes by no Secret whose owner did not consent, on no way; with the consent it does, without a further hand.
+// A workload comes by no Secret whose owner did not consent, on no way; with the consent it does.
 func TestWorkloadGetsLabelledSecretsOnly(t *testing.T) {
 	t.Parallel()
 	for name, path := range secretPaths() {
@@ -158,11 +158,22 @@ func TestWorkloadGetsLabelledSecretsOnly(t *testing.T) {
 				f.expectNothingDeployed("kube")
 
 				f.label("token")
+				touch[v1alpha1.MCPBackend](f, "kube")
 				d := f.eventuallyDeployed("kube")
 				f.Expect(path.reaches(d.Spec.Template.Spec, "token")).To(BeTrue())
 			})
 		}
 	}
+}
+
+// A Secret that comes, with its label, is enough: nobody has to touch the backend, and the conditions are clean again.
+func TestRefusedWorkloadGoesOnByItself(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.create(f.group("team"), f.backend("kube", workload(secretPaths()["envFrom"].using("token", false))))
+	f.eventuallyRefusedBackend("kube", v1alpha1.ReasonSecretNotFound)
+	f.create(f.credential("token"))
+	f.eventuallyDeployed("kube")
 }
 
 // What runs goes on as it is when a Secret may not be used, be it another one or the one that the pods run with.
