@@ -243,6 +243,7 @@ func TestOptionalSecretThatComesLater(t *testing.T) {
 			f.eventuallyRefusedBackend("kube", v1alpha1.ReasonSecretNotAllowed)
 			f.Expect(f.provisioned("kube")).To(Equal(running))
 			f.label("token")
+			touch[v1alpha1.MCPBackend](f, "kube")
 			d = f.eventuallyDeployed("kube")
 			f.Expect(path.reaches(d.Spec.Template.Spec, "token")).To(BeTrue())
 		})
