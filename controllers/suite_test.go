@@ -64,6 +64,8 @@ func runSuite(m *testing.M) (code int, err error) {
 		CRDDirectoryPaths:     []string{filepath.Join("..", "config", "crd", "bases")},
 		ErrorIfCRDPathMissing: true,
 	}
+	// Nothing collects garbage here: each Service keeps its address, and envtest has 254 of them unless it is told otherwise.
+	environment.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
 	config, err := environment.Start()
 	if err != nil {
 		return 0, fmt.Errorf("starting kube-apiserver and etcd (KUBEBUILDER_ASSETS must name their folder): %w", err)
