@@ -116,7 +116,7 @@ func (r *MCPBackendReconciler) provisionWorkload(ctx context.Context, b *v1alpha
 		return r.observeWorkload(ctx, b, f)
 	}
 	want := newWorkloadDeployment(withoutSecrets(b, f.credentials.absent), r.RuntimeImage)
-	if err = letGoOfReplicas(ctx, r.Client, b, want); err == nil {
+	if err = letGoOfReplicas(ctx, r.Client, b, want, 0); err == nil {
 		f.deployment, err = ensure[appsv1.Deployment](ctx, r.Client, b, want, appsv1ac.ExtractDeployment)
 	}
 	if err == nil {
