@@ -161,7 +161,9 @@ func TestAuthRoleFollowsTheLabel(t *testing.T) {
 func TestAuthConfigSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.create(f.authConfig("missing", "nowhere"), f.authConfig("impossible", "a/b"))
+	impossible := f.authConfig("impossible", "token")
+	impossible.Spec.HeaderInjection.SecretRef.Key = ".." // a name that no key has, which the schema does not know
+	f.create(f.authConfig("missing", "nowhere"), impossible)
 	c := f.eventuallyRefused("missing", v1alpha1.ReasonSecretNotFound)
 	f.Expect(c.Status.Conditions).To(ContainElement(HaveField("Message", And(
 		ContainSubstring(`"nowhere"`), ContainSubstring("spec.headerInjection.secretRef")))))

@@ -4,9 +4,13 @@
 package v1alpha1_test
 
 import (
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
@@ -36,6 +40,53 @@ func TestConfigFor(t *testing.T) {
 			g := NewWithT(t)
 			g.Expect(c.auth.ConfigFor(c.backend, c.own)).To(Equal(c.want))
 			g.Expect(c.auth.ConfigNames()).To(Equal(c.names))
+		})
+	}
+}
+
+// What no Secret and no key of one can be called is refused by the API server, not found out by a backend that has no credentials.
+func TestSecretReference(t *testing.T) {
+	for title, c := range map[string]struct {
+		name, key string
+		field     string // that is refused; "" if none is
+	}{
+		"usual":                    {name: "grafana-token", key: "token"},
+		"all that a key may have":  {name: "a.b-c.0", key: "A_b-c.9"},
+		"hidden":                   {name: "a", key: ".dockerconfigjson"},
+		"longest":                  {name: strings.Repeat("a", 253), key: strings.Repeat("k", 253)},
+		"no name":                  {key: "token", field: "name"},
+		"no key":                   {name: "a", field: "key"},
+		"name too long":            {name: strings.Repeat("a", 254), key: "token", field: "name"},
+		"key too long":             {name: "a", key: strings.Repeat("k", 254), field: "key"},
+		"path as the name":         {name: "a/b", key: "token", field: "name"},
+		"capitals in the name":     {name: "Token", key: "token", field: "name"},
+		"dot at the end":           {name: "token.", key: "token", field: "name"},
+		"hyphen after a dot":       {name: "a.-b", key: "token", field: "name"},
+		"path as the key":          {name: "a", key: "x/y", field: "key"},
+		"white space in the key":   {name: "a", key: "my token", field: "key"},
+		"line break after the key": {name: "a", key: "token\n", field: "key"},
+		"other letters":            {name: "a", key: "schlüssel", field: "key"},
+	} {
+		t.Run(title, func(t *testing.T) {
+			g := NewWithT(t)
+			config := &v1alpha1.MCPExternalAuthConfig{
+				ObjectMeta: metav1.ObjectMeta{Name: "config", Namespace: "default"},
+				Spec: v1alpha1.MCPExternalAuthConfigSpec{
+					Type: v1alpha1.ExternalAuthTypeHeaderInjection,
+					HeaderInjection: &v1alpha1.HeaderInjection{
+						HeaderName: "Authorization", SecretRef: v1alpha1.SecretKeyReference{Name: c.name, Key: c.key},
+					},
+				},
+			}
+			err := api.Create(t.Context(), config.DeepCopy(), client.DryRunAll)
+			if c.field == "" {
+				g.Expect(err).NotTo(HaveOccurred())
+				g.Expect(config.Validate()).To(BeEmpty())
+				return
+			}
+			path := "spec.headerInjection.secretRef." + c.field
+			g.Expect(err).To(MatchError(ContainSubstring(path)))
+			g.Expect(config.Validate()).To(ContainElement(HaveField("Field", path)))
 		})
 	}
 }
