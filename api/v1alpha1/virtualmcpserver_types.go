@@ -513,7 +513,7 @@ type VirtualMCPServerStatus struct {
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.message`,priority=10
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 52",message="the name of a VirtualMCPServer is a DNS label of at most 52 characters that begins with a letter: it becomes part of the name of a Service"
 // +kubebuilder:validation:XValidation:rule="!self.metadata.name.startsWith('auth-')",message="names of VirtualMCPServers that begin with auth- are reserved: the Role of the runtime would be named as that of an MCPExternalAuthConfig"
-// +operator-sdk:csv:customresourcedefinitions:displayName="Virtual MCP Server",order=1,resources={{ServiceAccount,v1,},{Role,v1,},{RoleBinding,v1,},{ConfigMap,v1,},{Lease,v1,},{Deployment,v1,},{Service,v1,}}
+// +operator-sdk:csv:customresourcedefinitions:displayName="Virtual MCP Server",order=1,resources={{ServiceAccount,v1,},{Role,v1,},{RoleBinding,v1,},{ConfigMap,v1,},{Lease,v1,},{Deployment,v1,},{Service,v1,},{HorizontalPodAutoscaler,v2,}}
 type VirtualMCPServer struct {
 	metav1.TypeMeta `json:",inline"`
 
