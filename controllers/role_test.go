@@ -4,6 +4,8 @@
 package controllers_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -34,4 +36,24 @@ func TestGeneratedRoleIsNarrow(t *testing.T) {
 			g.Expect(rule.Verbs).To(Equal([]string{"list"}), "pods are looked at, and nothing else")
 		}
 	}
+}
+
+// OLM itself grants what the operator may do to its OperatorCondition, by name. Nothing that is installed asks for it, with OLM or
+// without.
+func TestInstallationsAskForNoOperatorConditions(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	files := 0
+	for _, dir := range []string{"config", "bundle"} {
+		g.Expect(filepath.WalkDir(filepath.Join("..", dir), func(path string, entry os.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			files++
+			content, err := os.ReadFile(path)
+			g.Expect(string(content)).NotTo(ContainSubstring("operatorconditions"), path)
+			return err
+		})).To(Succeed())
+	}
+	g.Expect(files).To(BeNumerically(">", 50))
 }

@@ -17,6 +17,8 @@ type Settings struct {
 	RuntimeImage string
 	// ProxyEnv are the proxy variables that runtimes get, possibly none.
 	ProxyEnv []corev1.EnvVar
+	// OLM is nil where OLM did not install the operator: then nothing is told to it.
+	OLM *OLMSettings
 }
 
 // Setup adds every controller of the operator to the manager.
@@ -24,12 +26,15 @@ func Setup(ctx context.Context, mgr ctrl.Manager, settings Settings) error {
 	if err := SetupIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
+	examined := &examinations{}
 	for _, setup := range []struct {
 		name  string
 		start func(Client) error
 	}{
 		{VirtualMCPServerController, func(c Client) error {
-			r := &VirtualMCPServerReconciler{Client: c, RuntimeImage: settings.RuntimeImage, ProxyEnv: settings.ProxyEnv}
+			r := &VirtualMCPServerReconciler{
+				Client: c, RuntimeImage: settings.RuntimeImage, ProxyEnv: settings.ProxyEnv, examined: examined,
+			}
 			return r.SetupWithManager(mgr)
 		}},
 		{MCPBackendController, func(c Client) error {
@@ -49,6 +54,12 @@ func Setup(ctx context.Context, mgr ctrl.Manager, settings Settings) error {
 		if err := setup.start(c); err != nil {
 			return fmt.Errorf("setting up the controller %s: %w", setup.name, err)
 		}
+	}
+	if settings.OLM == nil {
+		return nil
+	}
+	if err := setupOperatorCondition(mgr, settings.OLM, examined); err != nil {
+		return fmt.Errorf("setting up the controller %s: %w", OperatorConditionController, err)
 	}
 	return nil
 }

@@ -53,6 +53,8 @@ type VirtualMCPServerReconciler struct {
 	heartbeats heartbeats
 	pods       perObject[podWatch]
 	writes     statusWrites
+	// examined tells others what became of each object; nil if nobody asks.
+	examined *examinations
 }
 
 // The operator needs every right that it gives to a runtime, or the API server refuses the Role as an escalation.
@@ -129,6 +131,7 @@ func (r *VirtualMCPServerReconciler) Reconcile(ctx context.Context, req ctrl.Req
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	r.examined.note(scope.server, &scope.facts)
 	result, err := outcome(scope.facts.failedErr)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -142,6 +145,7 @@ func (r *VirtualMCPServerReconciler) forget(key client.ObjectKey) {
 	r.rendered.forget(key)
 	r.pods.forget(key)
 	r.writes.forget(key)
+	r.examined.gone(key)
 	r.heartbeats.forget(client.ObjectKey{Namespace: key.Namespace, Name: v1alpha1.OperandName(key.Name)})
 }
 

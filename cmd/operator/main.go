@@ -11,15 +11,18 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/operator-framework/operator-lib/conditions"
 	"github.com/operator-framework/operator-lib/proxy"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/vmcp-dev/vmcp-operator/controllers"
+	"github.com/vmcp-dev/vmcp-operator/internal/olm"
 	"github.com/vmcp-dev/vmcp-operator/internal/version"
 )
 
@@ -32,6 +35,10 @@ const (
 	// envPodNamespace is where the Lease of the leader election is; empty means the namespace of the pod's ServiceAccount.
 	envPodNamespace = "POD_NAMESPACE"
 )
+
+// newConditions finds the OperatorCondition in the pod's environment, and its namespace in the files of the pod's ServiceAccount. The
+// tests, which run outside of a pod, put another in its place.
+var newConditions olm.NewFactory = func(c client.Client) conditions.Factory { return conditions.InClusterFactory{Client: c} }
 
 // leaseName is the Lease that the leading operator holds.
 const leaseName = "vmcp-operator.vmcp.dev"
@@ -84,6 +91,9 @@ func run(ctx context.Context, f *flags) error {
 		return err
 	}
 	settings := controllers.Settings{RuntimeImage: image, ProxyEnv: proxy.ReadProxyVarsFromEnv()}
+	if os.Getenv(olm.ConditionNameVariable) != "" {
+		settings.OLM = &controllers.OLMSettings{NewFactory: newConditions}
+	}
 	if err := controllers.Setup(ctx, mgr, settings); err != nil {
 		return err
 	}

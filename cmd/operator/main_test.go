@@ -27,6 +27,8 @@ import (
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/controllers"
+	"github.com/vmcp-dev/vmcp-operator/internal/olm"
+	"github.com/vmcp-dev/vmcp-operator/internal/olm/olmtest"
 )
 
 // soon is how long the tests wait for what has to happen.
@@ -37,6 +39,9 @@ const asProgram = "OPERATOR_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		if namespace := os.Getenv(envPodNamespace); namespace != "" {
+			newConditions = olmtest.At(client.ObjectKey{Namespace: namespace, Name: os.Getenv(olm.ConditionNameVariable)})
+		}
 		main()
 		return
 	}
@@ -139,6 +144,12 @@ func freeAddress(g *WithT) string {
 
 // status is the status code of the answer to a GET, or 0.
 func status(t *testing.T, url string) int {
+	code, _ := answer(t, url)
+	return code
+}
+
+// answer is the status code and the body of the answer to a GET, or 0.
+func answer(t *testing.T, url string) (int, string) {
 	t.Helper()
 	c := &http.Client{
 		Timeout: 5 * time.Second,
@@ -154,8 +165,12 @@ func status(t *testing.T, url string) int {
 	}
 	res, err := c.Do(req)
 	if err != nil {
-		return 0
+		return 0, ""
 	}
 	defer res.Body.Close()
-	return res.StatusCode
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return 0, ""
+	}
+	return res.StatusCode, string(body)
 }

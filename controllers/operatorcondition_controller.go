@@ -1,0 +1,254 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	apiv2 "github.com/operator-framework/api/pkg/operators/v2"
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/internal/olm"
+)
+
+// OperatorConditionController names what speaks to OLM in its user agent, metrics, logs and readiness check.
+const OperatorConditionController = "operatorcondition"
+
+// conditionOperandsAvailable is the summary of the operands, beside the condition Upgradeable. OLM shows it and does nothing about it.
+const conditionOperandsAvailable = "OperandsAvailable"
+
+const (
+	// statementInterval is how long changes gather before OLM is told of them.
+	statementInterval = 5 * time.Second
+	// statementLife is how long a statement is trusted to stand: it is compared with the OperatorCondition again after that.
+	statementLife = time.Minute
+)
+
+// OLMSettings are what the operator needs to know where OLM installed it.
+type OLMSettings struct {
+	// NewFactory finds the OperatorCondition, and the conditions in it.
+	NewFactory olm.NewFactory
+	// Interval is how long changes gather before OLM is told of them; zero means 5 s.
+	Interval time.Duration
+}
+
+// operatorConditionReconciler tells OLM whether this version of the operator may be replaced, and how its operands are. There is one
+// OperatorCondition, so that it has one request, which any change of a VirtualMCPServer or of a gateway's Deployment brings about
+// within interval. It reads them from the cache.
+type operatorConditionReconciler struct {
+	reader    client.Reader
+	condition *olm.OperatorCondition
+	// announced says whether the first word was said: what the leader says follows it.
+	announced func() bool
+	examined  *examinations
+	interval  time.Duration
+
+	// started is when this process began to lead; said is what it has said, and when the OperatorCondition last said the same.
+	started time.Time
+	said    []olm.Statement
+	saidAt  time.Time
+}
+
+// setupOperatorCondition adds to the manager what speaks to OLM: the first word, which every replica says and readiness waits for,
+// and the leader's, which follow.
+func setupOperatorCondition(mgr ctrl.Manager, settings *OLMSettings, examined *examinations) error {
+	config := rest.CopyConfig(mgr.GetConfig())
+	config.UserAgent = UserAgentPrefix + OperatorConditionController
+	condition, err := olm.New(config, mgr.GetRESTMapper(), settings.NewFactory)
+	if err != nil {
+		return err
+	}
+	announcement := &olm.Announcement{
+		Condition: condition,
+		First: statement(apiv2.Upgradeable, isFalse(reasonStarting,
+			"this version has not looked yet at what it has to roll out")),
+		Overdue: statement(apiv2.Upgradeable, isTrue(reasonNoLeader,
+			"no replica of the operator has led long enough to look at what this version has to roll out")),
+		Patience: progressDeadline,
+		Elected:  mgr.Elected(),
+		Log:      mgr.GetLogger().WithName(OperatorConditionController),
+	}
+	if err := mgr.Add(announcement); err != nil {
+		return fmt.Errorf("adding the first word to OLM: %w", err)
+	}
+	if err := mgr.AddReadyzCheck(OperatorConditionController, announcement.Check); err != nil {
+		return fmt.Errorf("adding the readiness check of the OperatorCondition: %w", err)
+	}
+	r := &operatorConditionReconciler{
+		reader: mgr.GetCache(), condition: condition, announced: announcement.Done, examined: examined, interval: settings.Interval,
+	}
+	if r.interval == 0 {
+		r.interval = statementInterval
+	}
+	return r.setupWithManager(mgr)
+}
+
+func statement(conditionType string, v verdict) olm.Statement {
+	return olm.Statement{Type: conditionType, Status: v.status, Reason: v.reason, Message: truncate(v.message, maxMessage)}
+}
+
+// Reconcile judges, and says what is new.
+func (r *operatorConditionReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	if !r.announced() {
+		return ctrl.Result{RequeueAfter: r.interval}, nil
+	}
+	operands, err := r.observe(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	at := time.Now()
+	var statements []olm.Statement
+	verdict, again := upgradeable(operands, r.started, at)
+	if verdict.status != "" {
+		statements = append(statements, statement(apiv2.Upgradeable, verdict))
+	} else {
+		// No watch tells when the last of them has been examined.
+		again = earliest(again, at.Add(r.interval))
+	}
+	statements = append(statements, statement(conditionOperandsAvailable, operandsAvailable(operands)))
+	if err := r.say(ctx, statements, at); err != nil {
+		return ctrl.Result{}, err
+	}
+	return requeueBefore(ctrl.Result{}, at, again, r.saidAt.Add(statementLife)), nil
+}
+
+// say tells OLM what it was not told yet. What was said lately is not even compared.
+func (r *operatorConditionReconciler) say(ctx context.Context, statements []olm.Statement, at time.Time) error {
+	if slices.Equal(statements, r.said) && at.Before(r.saidAt.Add(statementLife)) {
+		return nil
+	}
+	written, err := r.condition.State(ctx, statements...)
+	for _, s := range written {
+		log.FromContext(ctx).Info("Told OLM", "condition", s.Type, "value", s.Status, "reason", s.Reason, "message", s.Message)
+	}
+	if err != nil {
+		return err
+	}
+	r.said, r.saidAt = statements, at
+	return nil
+}
+
+// observe gathers what is known of every VirtualMCPServer that is not being deleted. The objects are the cache's own, so that nothing
+// is copied, and are only read.
+func (r *operatorConditionReconciler) observe(ctx context.Context) ([]operandState, error) {
+	servers, deployments := &v1alpha1.VirtualMCPServerList{}, &appsv1.DeploymentList{}
+	if err := r.reader.List(ctx, servers, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing the VirtualMCPServers: %w", err)
+	}
+	err := r.reader.List(ctx, deployments, client.HasLabels{v1alpha1.VirtualMCPServerLabel}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return nil, fmt.Errorf("listing the Deployments of the VirtualMCPServers: %w", err)
+	}
+	byOwner := make(map[types.UID]*appsv1.Deployment, len(deployments.Items))
+	for i := range deployments.Items {
+		if owner := metav1.GetControllerOfNoCopy(&deployments.Items[i]); owner != nil {
+			byOwner[owner.UID] = &deployments.Items[i]
+		}
+	}
+	operands := make([]operandState, 0, len(servers.Items))
+	for i := range servers.Items {
+		s := &servers.Items[i]
+		if s.DeletionTimestamp.IsZero() {
+			operands = append(operands, r.examined.state(s, byOwner[s.UID]))
+		}
+	}
+	return operands, nil
+}
+
+func (r *operatorConditionReconciler) setupWithManager(mgr ctrl.Manager) error {
+	var request reconcile.Request
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	changed := handler.Funcs{
+		CreateFunc: func(_ context.Context, _ event.CreateEvent, q queue) { q.AddAfter(request, r.interval) },
+		UpdateFunc: func(_ context.Context, _ event.UpdateEvent, q queue) { q.AddAfter(request, r.interval) },
+		DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q queue) { q.AddAfter(request, r.interval) },
+	}
+	ofGateways := predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetLabels()[v1alpha1.VirtualMCPServerLabel] != "" })
+	options := controllerOptions()
+	options.MaxConcurrentReconciles = 1
+	return ctrl.NewControllerManagedBy(mgr).Named(OperatorConditionController).
+		// There is something to say without any VirtualMCPServer, too. Sources start when this process leads, before the first request.
+		WatchesRawSource(source.Func(func(_ context.Context, q queue) error {
+			r.started = time.Now()
+			q.Add(request)
+			return nil
+		})).
+		Watches(&v1alpha1.VirtualMCPServer{}, changed).
+		Watches(&appsv1.Deployment{}, changed, builder.WithPredicates(ofGateways)).
+		WithOptions(options).
+		Complete(r)
+}
+
+// examination is what this process found when it last reconciled a VirtualMCPServer to its end.
+type examination struct {
+	// server is the object that was examined.
+	server types.UID
+	// deployment is that of its gateway, if there is one, and generation what the Deployment was at afterwards.
+	deployment types.UID
+	generation int64
+	// stalled is the reason for which only a person can help, or "".
+	stalled string
+}
+
+// examinations are those of all VirtualMCPServers. The controller of these writes them, that of the OperatorCondition reads them.
+type examinations struct{ perObject[examination] }
+
+// note keeps what a reconciliation of a server came to, unless it is to be tried again at once.
+func (e *examinations) note(s *v1alpha1.VirtualMCPServer, f *virtualMCPServerFacts) {
+	if e == nil || (f.failedErr != nil && !needsPerson(f.failedErr) && !namespaceTerminating(f.failedErr)) {
+		return
+	}
+	found := examination{server: s.UID}
+	_, found.stalled = f.obstacle(s)
+	if f.deployment != nil {
+		found.deployment, found.generation = f.deployment.UID, f.deployment.Generation
+	}
+	e.set(client.ObjectKeyFromObject(s), found)
+}
+
+// gone drops what is kept about a deleted object.
+func (e *examinations) gone(key client.ObjectKey) {
+	if e != nil {
+		e.forget(key)
+	}
+}
+
+// state is what is known of a server and its Deployment, which may be nil. One that is paused needs no examination: the operator
+// leaves it alone.
+func (e *examinations) state(s *v1alpha1.VirtualMCPServer, d *appsv1.Deployment) operandState {
+	state := operandState{server: s, deployment: d}
+	found, ok := e.get(client.ObjectKeyFromObject(s))
+	switch {
+	case ok && found.server == s.UID:
+		state.stalled = found.stalled
+		// The cache of the Deployments may be behind the controller's own writes.
+		state.examined = d == nil || d.UID != found.deployment || d.Generation >= found.generation
+	case paused(s):
+		state.examined = true
+		fallthrough
+	default:
+		if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionStalled); c != nil && c.Status == metav1.ConditionTrue {
+			state.stalled = c.Reason
+		}
+	}
+	return state
+}
