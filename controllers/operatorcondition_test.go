@@ -264,6 +264,19 @@ func TestUpgradeableInSpiteOfUsers(t *testing.T) {
 	f.Consistently(said).Should(Equal([]string{"True/RolledOut"}))
 }
 
+// OLM makes the OperatorCondition and the rights on it while the operator starts already. Whichever comes first, the first word does not
+// claim more than is known.
+func TestOperatorConditionComesLate(t *testing.T) {
+	t.Parallel()
+	f := newOLMFixture(t)
+	f.run(oldVersion, oldRuntime)
+	f.converge("gateway")
+	f.Expect(f.written()).To(BeEmpty())
+	said := f.upgradeables(oldVersion)
+	f.install(oldVersion)
+	f.Eventually(said).Should(Equal([]string{"False/Starting", "True/RolledOut"}))
+}
+
 // The OperatorCondition belongs to OLM and administrators, too: what they write stays, and what they undo is said again.
 func TestOperatorConditionIsShared(t *testing.T) {
 	t.Parallel()
