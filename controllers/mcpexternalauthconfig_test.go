@@ -88,15 +88,9 @@ func (f *fixture) eventuallyRefused(name, reason string) *v1alpha1.MCPExternalAu
 // may asks the API server whether a ServiceAccount of the namespace may do something with Secrets.
 func (f *fixture) may(account, verb, secret string) bool {
 	f.t.Helper()
-	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User:   "system:serviceaccount:" + f.namespace + ":" + account,
-		Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + f.namespace, "system:authenticated"},
-		ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Namespace: f.namespace, Verb: verb, Resource: "secrets", Name: secret,
-		},
-	}}
-	f.Expect(admin.Create(f.ctx, review)).To(Succeed())
-	return review.Status.Allowed
+	return f.allows(f.account(account), authorizationv1.ResourceAttributes{
+		Namespace: f.namespace, Verb: verb, Resource: "secrets", Name: secret,
+	})
 }
 
 // bindAuthRole binds the Role of a config to a ServiceAccount, as the other controllers do.

@@ -27,8 +27,8 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
 
-// installNamespaced applies config/namespaced to the fixture's namespace, as an overlay of a user would, and returns its objects.
-func (f *fixture) installNamespaced() []*unstructured.Unstructured {
+// renderConfig renders config/BASE for the fixture's namespace through an overlay of a user, with further fields for the overlay.
+func (f *fixture) renderConfig(base, fields string) []*unstructured.Unstructured {
 	f.t.Helper()
 	files := filesys.MakeFsInMemory()
 	f.Expect(filepath.WalkDir(filepath.Join("..", "config"), func(path string, entry os.DirEntry, err error) error {
@@ -41,7 +41,7 @@ func (f *fixture) installNamespaced() []*unstructured.Unstructured {
 		}
 		return files.WriteFile(strings.TrimPrefix(filepath.ToSlash(path), ".."), content)
 	})).To(Succeed())
-	overlay := "resources: [../namespaced]\nnamespace: " + f.namespace + "\n"
+	overlay := "resources: [../" + base + "]\nnamespace: " + f.namespace + "\n" + fields
 	f.Expect(files.WriteFile("/config/overlay/kustomization.yaml", []byte(overlay))).To(Succeed())
 	rendered, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(files, "/config/overlay")
 	f.Expect(err).NotTo(HaveOccurred())
@@ -52,29 +52,50 @@ func (f *fixture) installNamespaced() []*unstructured.Unstructured {
 		o := &unstructured.Unstructured{}
 		f.Expect(o.UnmarshalJSON(data)).To(Succeed())
 		objects = append(objects, o)
-		f.Expect(admin.Apply(f.ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner("kubectl"))).To(Succeed(), o.GetKind())
 	}
 	return objects
 }
 
-// operatorAccount is the ServiceAccount that config/namespaced installs, as the user that the API server knows.
-func (f *fixture) operatorAccount() rest.ImpersonationConfig {
+func (f *fixture) applyAll(objects []*unstructured.Unstructured) {
+	f.t.Helper()
+	for _, o := range objects {
+		f.Expect(admin.Apply(f.ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner("kubectl"))).To(Succeed(), o.GetKind())
+	}
+}
+
+// installNamespaced applies config/namespaced to the fixture's namespace and returns its objects.
+func (f *fixture) installNamespaced() []*unstructured.Unstructured {
+	f.t.Helper()
+	objects := f.renderConfig("namespaced", "")
+	f.applyAll(objects)
+	return objects
+}
+
+// account is a ServiceAccount of the fixture's namespace, as the user that the API server knows.
+func (f *fixture) account(name string) rest.ImpersonationConfig {
 	return rest.ImpersonationConfig{
-		UserName: "system:serviceaccount:" + f.namespace + ":vmcp-operator",
+		UserName: "system:serviceaccount:" + f.namespace + ":" + name,
 		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + f.namespace, "system:authenticated"},
 	}
 }
 
+// operatorAccount is the ServiceAccount that config/namespaced installs.
+func (f *fixture) operatorAccount() rest.ImpersonationConfig { return f.account("vmcp-operator") }
+
 // operatorMay asks the API server whether the operator of this namespace may do something, in a namespace or in all.
 func (f *fixture) operatorMay(verb, group, resource, namespace string) bool {
 	f.t.Helper()
-	account := f.operatorAccount()
 	resource, subresource, _ := strings.Cut(resource, "/")
+	return f.allows(f.operatorAccount(), authorizationv1.ResourceAttributes{
+		Verb: verb, Group: group, Resource: resource, Subresource: subresource, Namespace: namespace,
+	})
+}
+
+// allows asks the API server's authorizer.
+func (f *fixture) allows(who rest.ImpersonationConfig, what authorizationv1.ResourceAttributes) bool {
+	f.t.Helper()
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User: account.UserName, Groups: account.Groups,
-		ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Verb: verb, Group: group, Resource: resource, Subresource: subresource, Namespace: namespace,
-		},
+		User: who.UserName, Groups: who.Groups, ResourceAttributes: &what,
 	}}
 	f.Expect(admin.Create(f.ctx, review)).To(Succeed())
 	f.Expect(review.Status.EvaluationError).To(BeEmpty())
