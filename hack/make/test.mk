@@ -45,6 +45,16 @@ e2e: cluster-up load-images $(GOTESTSUM) ## The demo's story as assertions, on a
 faults: cluster-up load-images $(GOTESTSUM) ## Kill, freeze and cut off runtimes on that cluster: how soon does the status tell the truth? Needs root.
 	$(call on-cluster,faults,-run '^TestFault' -parallel 6)
 
+# How many VirtualMCPServers "make scale" makes.
+SCALE ?= 500
+
+.PHONY: scale
+scale: $(BIN)/cluster $(BIN)/operator $(BIN)/scale $(KWOK) ## Hundreds of VirtualMCPServers (SCALE=500) on fake nodes: API requests, writes and memory of the operator, against their bounds. About ten minutes.
+	@$(STEP) "scale" hack/make/scale.sh $(SCALE) $(BIN) $(KWOK)
+
+$(BIN)/scale: FORCE
+	@$(STEP) "build bin/scale" $(GO_PROGRAM) $@ -trimpath ./test/scale
+
 # Targets of later issues: each says what it will be, and fails.
 define not-yet
 .PHONY: $1
@@ -55,12 +65,10 @@ endef
 e2e-olm: ## Not yet: install by OLM on a cluster of our own, use, upgrade, uninstall.
 bench: ## Not yet: the gateway against a plain reverse proxy.
 conformance: ## Not yet: the MCP conformance suites against the gateway.
-scale: ## Not yet: hundreds of VirtualMCPServers: API requests, writes and memory.
 truth: ## Not yet: how soon status tells the truth after backends die, hang and come back.
 soak: ## Not yet: hours of traffic and faults; leaks and drift fail it.
 $(eval $(call not-yet,e2e-olm,the bundle installed by OLM on a cluster of our own; used; upgraded; uninstalled))
 $(eval $(call not-yet,bench,calls per second and latency of the gateway against httputil.ReverseProxy))
 $(eval $(call not-yet,conformance,the MCP conformance suites against the gateway in both eras))
-$(eval $(call not-yet,scale,API requests and writes and memory with hundreds of VirtualMCPServers))
 $(eval $(call not-yet,truth,the time from a backend dying or hanging or coming back until status and tool list say so))
 $(eval $(call not-yet,soak,hours of traffic with faults; leaks and drift fail it))

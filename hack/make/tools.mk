@@ -8,6 +8,7 @@ KUSTOMIZE      := $(TOOLS)/kustomize
 GOLANGCI_LINT  := $(TOOLS)/golangci-lint
 OPERATOR_SDK   := $(TOOLS)/operator-sdk
 CRD_REF_DOCS   := $(TOOLS)/crd-ref-docs
+KWOK           := $(TOOLS)/kwok
 
 # build-tool MODULE-FOLDER,PACKAGE[,FURTHER-FLAGS]
 build-tool = @$(STEP) "build $(@F)" env CGO_ENABLED=0 go build -C hack/tools/$1 -trimpath -ldflags "-s -w $(TOOL_LDFLAGS)" $3 -o $(CURDIR)/$@ $2
@@ -25,6 +26,9 @@ $(GOLANGCI_LINT): hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/go.su
 
 $(CRD_REF_DOCS): hack/tools/crd-ref-docs/go.mod hack/tools/crd-ref-docs/go.sum
 	$(call build-tool,crd-ref-docs,github.com/elastic/crd-ref-docs)
+
+$(KWOK): hack/tools/kwok/go.mod hack/tools/kwok/go.sum
+	$(call build-tool,kwok,sigs.k8s.io/kwok/cmd/kwok)
 
 # operator-sdk writes its version into the bundle, and knows it only from its linker flags. Its tags leave out gpgme, which is C.
 SDK_VERSION = $(shell awk '$$1 == "github.com/operator-framework/operator-sdk" { print $$2 }' hack/tools/operator-sdk/go.mod)

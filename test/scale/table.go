@@ -1,0 +1,114 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// row is a line of the result.
+type row struct {
+	what, bound, figure string
+	// met says that the figure keeps to the bound; a row without a bound is only told.
+	met bool
+}
+
+func (r row) verdict() string {
+	switch {
+	case r.bound == "":
+		return ""
+	case r.met:
+		return "met"
+	default:
+		return "MISSED"
+	}
+}
+
+// result is all that was measured.
+type result struct {
+	rows []row
+}
+
+// told adds a figure that has no bound.
+func (r *result) told(what, format string, values ...any) {
+	r.rows = append(r.rows, row{what: what, figure: fmt.Sprintf(format, values...), met: true})
+}
+
+// atMost adds a figure that is bounded; format is of both.
+func (r *result) atMost(what, format string, figure, bound float64) {
+	r.rows = append(r.rows, row{what: what, bound: "≤ " + fmt.Sprintf(format, bound), figure: fmt.Sprintf(format, figure), met: figure <= bound})
+}
+
+func (r *result) missed() int {
+	n := 0
+	for _, row := range r.rows {
+		if !row.met {
+			n++
+		}
+	}
+	return n
+}
+
+// table is the result in Markdown.
+func (r *result) table() string {
+	lines := [][]string{{"what", "bound", "figure", "verdict"}}
+	for _, row := range r.rows {
+		lines = append(lines, []string{row.what, row.bound, row.figure, row.verdict()})
+	}
+	return markdown(lines)
+}
+
+// markdown sets a table whose first line is its head, with columns as wide as they need to be.
+func markdown(lines [][]string) string {
+	width := make([]int, len(lines[0]))
+	for _, line := range lines {
+		for i, cell := range line {
+			width[i] = max(width[i], len([]rune(cell)))
+		}
+	}
+	var b strings.Builder
+	for n, line := range lines {
+		for i, cell := range line {
+			fmt.Fprintf(&b, "| %s%s ", cell, strings.Repeat(" ", width[i]-len([]rune(cell))))
+		}
+		b.WriteString("|\n")
+		if n > 0 {
+			continue
+		}
+		for _, w := range width {
+			fmt.Fprintf(&b, "|%s", strings.Repeat("-", w+2))
+		}
+		b.WriteString("|\n")
+	}
+	return b.String()
+}
+
+// requestTable tells every kind of requests, and how many they are of each of n.
+func requestTable(t tally, n int, each string) string {
+	lines := [][]string{{"client", "verb", "resource", "requests", each}}
+	for _, r := range t.sorted() {
+		lines = append(lines, []string{r.agent, r.label(), r.resource, fmt.Sprint(t[r]), fmt.Sprintf("%.2f", float64(t[r])/float64(n))})
+	}
+	return markdown(lines)
+}
+
+// Markers of the part of a document that this program writes.
+const (
+	markBegin = "<!-- make scale: begin -->"
+	markEnd   = "<!-- make scale: end -->"
+)
+
+// replaceBetweenMarkers puts text between the markers of a document.
+func replaceBetweenMarkers(document, text string) (string, error) {
+	before, rest, found := strings.Cut(document, markBegin)
+	if !found {
+		return "", fmt.Errorf("the document has no %q", markBegin)
+	}
+	_, after, found := strings.Cut(rest, markEnd)
+	if !found {
+		return "", fmt.Errorf("the document has no %q after %q", markEnd, markBegin)
+	}
+	return before + markBegin + "\n" + text + markEnd + after, nil
+}
