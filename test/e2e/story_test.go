@@ -80,7 +80,7 @@ func TestStory(t *testing.T) {
 	session, changed := connect(t, gateway)
 	t.Run("one tool of each server answers", func(t *testing.T) { callEach(t, session) })
 	t.Run("a backend that goes is reported and withdrawn, and comes back", func(t *testing.T) { goAndComeBack(t, session, changed) })
-	t.Run("the operator never looked at a backend", neverLookedAtBackends)
+	t.Run("the operator never looked at a backend, nor anybody at all Secrets", keptTheRules)
 }
 
 var operatorConditions = []string{
