@@ -21,6 +21,7 @@ const (
 	actionProvision = "Provision"
 	actionPause     = "Pause"
 	actionResume    = "Resume"
+	actionBind      = "Bind"
 )
 
 // Reasons of events that are no reasons of conditions: they tell that a condition went away.
@@ -75,6 +76,10 @@ func transitions(have, want []metav1ac.ConditionApplyConfiguration) []transition
 // announce records what changed about an object with a write of its conditions. It does not wait for the API server, and an event that
 // cannot be written is lost: events are a courtesy.
 func (c Client) announce(o client.Object, have, want []metav1ac.ConditionApplyConfiguration) {
+	c.tell(o, transitions(have, want)...)
+}
+
+func (c Client) tell(o client.Object, told ...transition) {
 	if c.Events == nil {
 		return
 	}
@@ -82,7 +87,7 @@ func (c Client) announce(o client.Object, have, want []metav1ac.ConditionApplyCo
 	regarding := &corev1.ObjectReference{
 		APIVersion: v1alpha1.GroupVersion.String(), Kind: kindOf(o), Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(),
 	}
-	for _, t := range transitions(have, want) {
+	for _, t := range told {
 		c.Events.Eventf(regarding, nil, t.eventType, t.reason, t.action, "%s", t.note)
 	}
 }

@@ -55,7 +55,8 @@ func TestGroupBindsTheOthers(t *testing.T) {
 			return err
 		}
 	}
-	f.create(f.group("team"), f.server("gateway", "team"), f.greedyRole("bad"), f.authRole("early"), f.authRole("good"),
+	group := f.group("team")
+	f.create(group, f.server("gateway", "team"), f.greedyRole("bad"), f.authRole("early"), f.authRole("good"),
 		f.backend("a", remote("https://mcp.example.com/mcp"), ownConfig("early")))
 	f.Eventually(exists("early")).Should(Succeed())
 	f.create(
@@ -65,6 +66,9 @@ func TestGroupBindsTheOthers(t *testing.T) {
 	f.Eventually(exists("good")).Should(Succeed())
 	f.Eventually(exists("early")).Should(MatchError(apierrors.IsNotFound, "not found"))
 	f.Expect(exists("bad")()).To(MatchError(apierrors.IsNotFound, "not found"))
+	f.Eventually(func(g Gomega) {
+		g.Expect(f.events(g, group)).To(Equal(map[string]int{"Warning " + v1alpha1.ReasonAuthRoleNotBound: 1}))
+	}).Should(Succeed())
 
 	edit(f, v1alpha1.AuthRoleName("bad"), func(r *rbacv1.Role) { r.Rules = nil })
 	f.Eventually(exists("bad")).Should(Succeed())

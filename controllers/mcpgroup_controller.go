@@ -9,7 +9,9 @@ import (
 	"math"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -29,6 +31,9 @@ const MCPGroupController = "mcpgroup"
 // MCPGroupReconciler counts who names a group, and lets its dynamic gateways read the credentials that its backends name.
 type MCPGroupReconciler struct {
 	Client Client
+
+	// unbound is what was last told of credentials that could not be bound.
+	unbound perObject[string]
 }
 
 // +kubebuilder:rbac:groups=vmcp.dev,resources=mcpgroups;mcpbackends;virtualmcpservers,verbs=get;list;watch
@@ -42,6 +47,9 @@ type MCPGroupReconciler struct {
 func (r *MCPGroupReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	g := &v1alpha1.MCPGroup{}
 	if err := r.Client.Get(ctx, req.NamespacedName, g); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.unbound.forget(req.NamespacedName)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !g.DeletionTimestamp.IsZero() || paused(g) {
@@ -60,8 +68,21 @@ func (r *MCPGroupReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	r.announce(g, unbound)
 	at := time.Now()
 	return requeueBefore(ctrl.Result{}, at, retryAuth(ctx, unbound, at)), nil
+}
+
+// announce tells which credentials cannot be bound, whenever that changes. A group has no conditions to say it.
+func (r *MCPGroupReconciler) announce(g *v1alpha1.MCPGroup, unbound []authFailure) {
+	key, v := client.ObjectKeyFromObject(g), authVerdict(unbound)
+	if before, _ := r.unbound.get(key); v.message == before {
+		return
+	}
+	r.unbound.set(key, v.message)
+	if v.reason != "" {
+		r.Client.tell(g, transition{corev1.EventTypeWarning, v.reason, actionBind, truncate(v.message, maxMessage)})
+	}
 }
 
 // report writes the counts if they changed.
