@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -94,7 +95,7 @@ func serveCluster(cmd *cobra.Command, f serveFlags, log *logging) error {
 		Source: v1alpha1.OutgoingAuthSource(os.Getenv("VMCP_OUTGOING_AUTH_SOURCE")),
 		Listen: orDefault(f.listen, "", gatewayPort), AdminListen: orDefault(f.adminListen, "", adminPort), Logger: logger,
 	})
-	if cmd.Context().Err() != nil {
+	if errors.Is(err, context.Canceled) {
 		return nil // stopped while it waited for a configuration of its own
 	}
 	if err != nil {

@@ -123,12 +123,12 @@ func (s *server) operatorWrites(t *testing.T) {
 	}
 }
 
-// reporter is a KubeReporter that runs, and the number of its writes.
+// reporter is a KubeReporter that runs, and the numbers of its writes that were answered, and answered well.
 type reporter struct {
 	*status.KubeReporter
-	writes atomic.Int64
-	pauses pauses
-	stop   func()
+	writes, accepted atomic.Int64
+	pauses           pauses
+	stop             func()
 }
 
 func (s *server) reporter(t *testing.T, pod string) *reporter {
@@ -151,7 +151,12 @@ func (s *server) reporterWith(t *testing.T, config *rest.Config, o status.KubeRe
 	}
 	r := &reporter{}
 	o.Clients, o.Name, o.Pauses = clients, s.name, &r.pauses
-	o.Wrote = func(error) { r.writes.Add(1) }
+	o.Wrote = func(err error) {
+		r.writes.Add(1)
+		if err == nil {
+			r.accepted.Add(1)
+		}
+	}
 	o.Logger = kubetest.Logger(t).With("pod", o.Identity.Reporter)
 	r.KubeReporter = status.NewKubeReporter(o)
 	r.stop = kubetest.Start(t, func(ctx context.Context) {

@@ -68,6 +68,12 @@ func TestKubeReporter_LeavesOutWhatAnOlderCRDRefuses(t *testing.T) {
 	}
 
 	// What is known to be refused is not sent again.
+	kubetest.Eventually(t, func() string {
+		if r.accepted.Load() != 1 {
+			return "the write that was seen is not answered"
+		}
+		return ""
+	})
 	tries := r.writes.Load()
 	r.Report(report(ready("a"), ready("b"), ready("d")))
 	s.expectPhase(t, v1alpha1.PhaseReady)
