@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/controllers/operand"
 )
 
 // stopAutoscaling removes the autoscaler of a gateway that has none any more, before the number of pods is somebody else's choice: two
@@ -66,14 +67,11 @@ func autoscaler(s *v1alpha1.VirtualMCPServer) *autoscalingv2ac.HorizontalPodAuto
 					WithTarget(autoscalingv2ac.MetricTarget().
 						WithType(autoscalingv2.UtilizationMetricType).
 						WithAverageUtilization(a.TargetCPU())))))
-	for key, value := range s.Spec.CommonMetadata.Labels {
-		scaler.WithLabels(map[string]string{key: string(value)})
-	}
-	for key, value := range s.Spec.CommonMetadata.Annotations {
-		scaler.WithAnnotations(map[string]string{key: string(value)})
-	}
-	return scaler.WithLabels(map[string]string{
-		v1alpha1.ManagedByLabel:        v1alpha1.ManagedByValue,
-		v1alpha1.VirtualMCPServerLabel: s.Name,
-	})
+	return scaler.
+		WithLabels(operand.Plain(s.Spec.CommonMetadata.Labels)).
+		WithLabels(map[string]string{
+			v1alpha1.ManagedByLabel:        v1alpha1.ManagedByValue,
+			v1alpha1.VirtualMCPServerLabel: s.Name,
+		}).
+		WithAnnotations(operand.Plain(s.Spec.CommonMetadata.Annotations))
 }
