@@ -6,6 +6,7 @@ package status_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -123,12 +124,14 @@ func (s *server) operatorWrites(t *testing.T) {
 	}
 }
 
-// reporter is a KubeReporter that runs, and the numbers of its writes that were answered, and answered well.
+// reporter is a KubeReporter that runs, and the number of its writes.
 type reporter struct {
 	*status.KubeReporter
-	writes, accepted atomic.Int64
-	pauses           pauses
-	stop             func()
+	writes atomic.Int64
+	// accepted are the times of the writes that the API server took.
+	accepted chan time.Time
+	pauses   pauses
+	stop     func()
 }
 
 func (s *server) reporter(t *testing.T, pod string) *reporter {
@@ -149,14 +152,8 @@ func (s *server) reporterWith(t *testing.T, config *rest.Config, o status.KubeRe
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &reporter{}
-	o.Clients, o.Name, o.Pauses = clients, s.name, &r.pauses
-	o.Wrote = func(err error) {
-		r.writes.Add(1)
-		if err == nil {
-			r.accepted.Add(1)
-		}
-	}
+	r := &reporter{accepted: make(chan time.Time, 100)}
+	o.Clients, o.Name, o.Pauses, o.Wrote = clients, s.name, &r.pauses, r.wrote
 	o.Logger = kubetest.Logger(t).With("pod", o.Identity.Reporter)
 	r.KubeReporter = status.NewKubeReporter(o)
 	r.stop = kubetest.Start(t, func(ctx context.Context) {
@@ -165,6 +162,13 @@ func (s *server) reporterWith(t *testing.T, config *rest.Config, o status.KubeRe
 		}
 	})
 	return r
+}
+
+func (r *reporter) wrote(err error) {
+	r.writes.Add(1)
+	if err == nil {
+		r.accepted <- time.Now()
+	}
 }
 
 // expectWrites waits for the answers to as many writes, since what they wrote is seen before they are answered.
@@ -361,6 +365,97 @@ func TestKubeReporter_HealsWhatSomebodyElseWrote(t *testing.T) {
 		return ""
 	})
 }
+
+// Somebody who writes the phase ten times a second is answered at most every five seconds.
+func TestKubeReporter_HealsSeldom(t *testing.T) {
+	s := newServer(t)
+	r := s.reporter(t, "pod-1")
+	r.Report(report(ready("a")))
+	s.expectPhase(t, v1alpha1.PhaseReady)
+	last, edits := <-r.accepted, 0
+	editor, deadline := time.NewTicker(100*time.Millisecond), time.After(time.Minute)
+	defer editor.Stop()
+	for heals := 0; heals < 2; {
+		select {
+		case <-editor.C:
+			patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"status":{"phase":"Failed","message":"edit %d"}}`, edits))
+			if err := s.Status().Patch(t.Context(), s.get(t), patch, client.FieldOwner("kubectl-edit")); err != nil {
+				t.Fatal(err)
+			}
+			edits++
+		case at := <-r.accepted:
+			// The interval is counted from the answer to a write, which comes a moment after this time.
+			if d := at.Sub(last); d < 5*time.Second-500*time.Millisecond {
+				t.Errorf("%v between two writes", d)
+			}
+			last = at
+			heals++
+		case <-deadline:
+			t.Fatalf("healed %d times in a minute", heals)
+		}
+	}
+	if edits < 10 {
+		t.Errorf("%d edits prove nothing", edits)
+	}
+	editor.Stop()
+	s.expectPhase(t, v1alpha1.PhaseReady)
+}
+
+// A report that was decided on and is then held up, by the network or because the process stood still, has no effect if somebody else
+// has written meanwhile.
+func TestKubeReporter_DelayedReportLoses(t *testing.T) {
+	s := newServer(t)
+	sent, goOn := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	code := make(chan int, 1)
+	s.config = rest.CopyConfig(s.config)
+	s.config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			if req.Method != http.MethodPatch || !strings.HasSuffix(req.URL.Path, "/status") || !first.CompareAndSwap(false, true) {
+				return next.RoundTrip(req)
+			}
+			close(sent)
+			<-goOn
+			res, err := next.RoundTrip(req)
+			if err == nil {
+				code <- res.StatusCode
+			}
+			return res, err
+		})
+	})
+	r := s.reporter(t, "pod-1")
+	r.Report(report(ready("a")))
+	<-sent
+	// Another replica took the Lease and reports; this one has yet to hear of it.
+	lease := &coordinationv1.Lease{}
+	if err := s.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: v1alpha1.OperandName(s.name)}, lease); err != nil {
+		t.Fatal(err)
+	}
+	lease.Spec.HolderIdentity = new("pod-2")
+	if err := s.Update(t.Context(), lease); err != nil {
+		t.Fatal(err)
+	}
+	_, err := kubetest.Clients(t, s.namespace, s.name).VirtualMCPServers.ApplyStatus(t.Context(),
+		vmcpac.VirtualMCPServer(s.name, s.namespace).WithStatus(vmcpac.VirtualMCPServerStatus().
+			WithPhase(v1alpha1.PhaseFailed).WithMessage("nothing serves").WithRuntime(vmcpac.RuntimeInfo().WithReporter("pod-2"))),
+		metav1.ApplyOptions{FieldManager: v1alpha1.RuntimeFieldManager, Force: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(goOn)
+	if got := <-code; got != http.StatusConflict {
+		t.Errorf("the delayed report was answered with %d", got)
+	}
+	r.expectWrites(t, 1)
+	got := s.expectPhase(t, v1alpha1.PhaseFailed)
+	if got.Status.Runtime.Reporter != "pod-2" {
+		t.Errorf("reported by %s", got.Status.Runtime.Reporter)
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 func TestKubeReporter_FollowsARecreatedObject(t *testing.T) {
 	s := newServer(t)
