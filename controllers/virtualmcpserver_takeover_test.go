@@ -23,8 +23,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	acv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/controllers"
 )
 
@@ -109,6 +111,54 @@ func TestTakeoverAndGiveBack(t *testing.T) {
 	o.expectReporting(o.reconcile())
 	o.Expect(o.statusWrites()).To(BeZero())
 	o.Expect(o.get().ResourceVersion).To(Equal(before), "neither writer answers the other")
+}
+
+// The operator drops its word only when the runtime's is there: the other way round there would be a moment without a phase. That the Lease
+// is held again, that the runtime owns something of the status, or that somebody else wrote a phase, is not the runtime's word.
+func TestNoGiveBackBeforeTakeBack(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	s := o.reporting()
+	o.expectTakenOver(o.wait(2*time.Minute), v1alpha1.ReasonHeartbeatLost)
+	phase := fieldpath.MakePathOrDie("status", "phase")
+	// What everybody sees after each write of the operator.
+	o = o.restarted(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			res, err := next.RoundTrip(req)
+			if err == nil && req.Method == http.MethodPatch && strings.HasSuffix(req.URL.Path, "/status") {
+				written := o.get()
+				o.Expect(written.Status.Phase).NotTo(BeEmpty())
+				owned := statusFields(o, written, v1alpha1.OperatorFieldManager).Has(phase) ||
+					statusFields(o, written, v1alpha1.RuntimeFieldManager).Has(phase)
+				o.Expect(owned).To(BeTrue(), "one of the two writers stands for the phase")
+			}
+			return res, err
+		})
+	}, o.requests.wrap)
+	o.reconcile()
+	o.expectTakenOver(o.wait(2*time.Minute), v1alpha1.ReasonHeartbeatLost)
+	o.statusWrites()
+
+	o.hold("pod")
+	o.expectTakenOver(o.wait(10*time.Second), v1alpha1.ReasonHeartbeatLost)
+	o.Expect(o.statusWrites()).To(BeZero(), "a Lease is no report")
+
+	// A runtime in the middle of something, or an older one: it owns a part of the status, and not the phase.
+	partly := acv1alpha1.VirtualMCPServer(s.Name, s.Namespace).WithStatus(acv1alpha1.VirtualMCPServerStatus().
+		WithBackends(acv1alpha1.BackendsSummary().WithTotal(1)).
+		WithCatalog(acv1alpha1.CatalogSummary().WithTools(3).WithPrompts(0).WithResources(0).WithConflicts(0)).
+		WithRuntime(acv1alpha1.RuntimeInfo().WithReporter("pod").WithObservedGeneration(s.Generation)).
+		WithDiscoveredBackends(acv1alpha1.DiscoveredBackend().WithKind("MCPBackend").WithName("grafana")))
+	o.Expect(admin.Status().Apply(o.ctx, partly, client.FieldOwner(v1alpha1.RuntimeFieldManager), client.ForceOwnership)).To(Succeed())
+	o.hold("pod")
+	o.expectTakenOver(o.wait(10*time.Second), v1alpha1.ReasonHeartbeatLost)
+	o.Expect(statusFields(o, o.get(), v1alpha1.OperatorFieldManager).Has(phase)).To(BeTrue())
+
+	o.statusWrites()
+	o.report(s, s.Generation)
+	o.hold("pod")
+	o.expectReporting(o.get())
+	o.Expect(o.statusWrites()).To(Equal(1))
 }
 
 func TestReleasedLease(t *testing.T) {
