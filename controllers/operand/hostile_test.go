@@ -15,6 +15,8 @@ import (
 	. "github.com/onsi/gomega"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/controllers/operand"
@@ -74,6 +76,15 @@ func TestHostilePatchesAreRefused(t *testing.T) {
 		"openapi":              {"Deployment", "openapi: {path: " + url + "}", "unknown field"},
 		"components":           {"Deployment", "components: [" + url + "]", "unknown field"},
 		"operation with a URL": {"Deployment", operation(`{"op": "add", "path": "` + url + `", "value": 1}`), ""},
+		"git URL":              {"Deployment", "git::" + listener.URL + "/evil.git", "neither an object"},
+		"file URL":             {"Deployment", "file:///etc/passwd", "neither an object"},
+		"configurations":       {"Deployment", "configurations: [" + url + "]", "unknown field"},
+		"generators":           {"Deployment", "generators: [" + url + "]", "unknown field"},
+		"transformers":         {"Deployment", "transformers: [" + url + "]", "unknown field"},
+		"validators":           {"Deployment", "validators: [" + url + "]", "unknown field"},
+		"replacements":         {"Deployment", "replacements: [{path: " + url + "}]", "unknown field"},
+		"strategic merge":      {"Deployment", "patchesStrategicMerge: [" + url + "]", "unknown field"},
+		"files of a ConfigMap": {"ConfigMap", "configMapGenerator: [{name: x, files: [" + url + "]}]", "unknown field"},
 		"helm charts":          {"Deployment", "helmCharts: [{name: x, repo: " + listener.URL + "}]", "unknown field"},
 
 		// What does not parse, or is too much.
@@ -244,5 +255,17 @@ func TestHostilePatchesAreRefused(t *testing.T) {
 	}
 	if n := calls.Load(); n != 0 {
 		t.Errorf("the listener was called %d times", n)
+	}
+
+	// Kustomize would call it, if it were asked to.
+	files := filesys.MakeFsInMemory()
+	if err := files.WriteFile("/kustomization.yaml", []byte("resources: ["+url+"]")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(files, "/"); err != nil {
+		t.Fatal(err)
+	}
+	if n := calls.Load(); n == 0 {
+		t.Error("the listener hears nobody, so its silence proves nothing")
 	}
 }
