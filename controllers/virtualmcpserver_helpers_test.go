@@ -111,7 +111,8 @@ func (f *fixture) report(s *v1alpha1.VirtualMCPServer, generation int64) {
 		client.FieldOwner(v1alpha1.RuntimeFieldManager), client.ForceOwnership)).To(Succeed())
 }
 
-// converge provisions a server, rolls its Deployment out and reports for it.
+// converge provisions a server, rolls its Deployment out and reports for it. When it returns, the operator has said all that it
+// has to say about that.
 func (f *fixture) converge(name string) *v1alpha1.VirtualMCPServer {
 	f.t.Helper()
 	s := f.server(name, "team")
@@ -123,6 +124,9 @@ func (f *fixture) converge(name string) *v1alpha1.VirtualMCPServer {
 		s, err := get[v1alpha1.VirtualMCPServer](f, name)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(s.Status.ObservedGeneration).To(Equal(s.Generation))
+		g.Expect(s.Status.Conditions).To(And(
+			haveCondition(v1alpha1.ConditionDeploymentReady, metav1.ConditionTrue, v1alpha1.ReasonAvailable),
+			haveCondition(v1alpha1.ConditionRuntimeReporting, metav1.ConditionTrue, v1alpha1.ReasonReporting)))
 	}).Should(Succeed())
 	return s
 }
