@@ -21,7 +21,6 @@ const (
 	actionProvision = "Provision"
 	actionPause     = "Pause"
 	actionResume    = "Resume"
-	actionBind      = "Bind"
 )
 
 // Reasons of events that are no reasons of conditions: they tell that a condition went away.

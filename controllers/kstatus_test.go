@@ -27,7 +27,13 @@ import (
 func TestDocumentsForKstatus(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.create(f.group("team"))
+	other := f.backend("other", remote("https://mcp.example.com/mcp"), ownConfig("greedy"))
+	other.Spec.GroupRef.Name = "other"
+	f.create(f.group("team"), f.group("other"), f.server("other", "other"), f.greedyRole("greedy"), other)
+	f.eventuallyGroup("team", haveCondition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonAuthRolesBound))
+	f.expectDocument("mcpgroup-healthy", "team", &v1alpha1.MCPGroup{})
+	f.eventuallyGroup("other", haveCondition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonAuthRoleNotBound))
+	f.expectDocument("mcpgroup-not-bound", "other", &v1alpha1.MCPGroup{})
 
 	s := f.server("starting", "team")
 	f.create(s)
@@ -118,6 +124,8 @@ func (f *fixture) document(g Gomega, name string, o client.Object) []byte {
 	var observed int64
 	switch o := o.(type) {
 	case *v1alpha1.VirtualMCPServer:
+		observed, conditions = o.Status.ObservedGeneration, o.Status.Conditions
+	case *v1alpha1.MCPGroup:
 		observed, conditions = o.Status.ObservedGeneration, o.Status.Conditions
 	case *v1alpha1.MCPBackend:
 		observed, conditions = o.Status.ObservedGeneration, o.Status.Conditions

@@ -12,16 +12,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
-	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
-	acv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 )
 
 // MCPBackendController names the controller in its user agent, metrics and logs.
@@ -56,8 +53,12 @@ func (r *MCPBackendReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	if !b.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil
 	}
+	status, err := statusOfBackend(b)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
 	if paused(b) {
-		return ctrl.Result{}, r.leaveAlone(ctx, b)
+		return ctrl.Result{}, status.leaveAlone(ctx, r.Client, now(r.Now))
 	}
 	facts := mcpBackendFacts{invalid: b.Validate()}
 	if len(facts.invalid) == 0 {
@@ -70,7 +71,7 @@ func (r *MCPBackendReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 			return ctrl.Result{}, err
 		}
 	}
-	if err := r.applyStatus(ctx, b, facts); err != nil {
+	if err := status.write(ctx, r.Client, newMCPBackendStatus(b, facts, now(r.Now))); err != nil {
 		return ctrl.Result{}, err
 	}
 	result, err := outcome(facts.failedErr)
@@ -187,37 +188,6 @@ func (r *MCPBackendReconciler) removeWorkload(ctx context.Context, b *v1alpha1.M
 	if err := remove[corev1.Service](ctx, r.Client, b, key); err != nil {
 		return fmt.Errorf("removing the Service of an earlier workload: %w", err)
 	}
-	return nil
-}
-
-func (r *MCPBackendReconciler) applyStatus(ctx context.Context, b *v1alpha1.MCPBackend, f mcpBackendFacts) error {
-	want := newMCPBackendStatus(b, f, now(r.Now))
-	have, err := acv1alpha1.ExtractMCPBackendStatus(b, v1alpha1.OperatorFieldManager)
-	if err != nil {
-		return fmt.Errorf("reading the managed fields of the status: %w", err)
-	}
-	want.Conditions = sortConditions(want.Conditions)
-	if have.Status != nil {
-		have.Status.Conditions = sortConditions(have.Status.Conditions)
-	}
-	return r.sendStatus(ctx, b, have.Status, want)
-}
-
-// sendStatus applies want if it differs from have, what the operator owns of the status that is there, and tells what changed.
-func (r *MCPBackendReconciler) sendStatus(
-	ctx context.Context, b *v1alpha1.MCPBackend, have, want *acv1alpha1.MCPBackendStatusApplyConfiguration,
-) error {
-	written, err := applyStatus(ctx, r.Client, kindOf(b), have, want, func() runtime.ApplyConfiguration {
-		return acv1alpha1.MCPBackend(b.Name, b.Namespace).WithResourceVersion(b.ResourceVersion).WithStatus(want)
-	})
-	if err != nil || !written {
-		return err
-	}
-	var before []metav1ac.ConditionApplyConfiguration
-	if have != nil {
-		before = have.Conditions
-	}
-	r.Client.announce(b, before, want.Conditions)
 	return nil
 }
 

@@ -63,6 +63,17 @@ func (f *fixture) eventuallyBackend(name string, matchers ...types.GomegaMatcher
 	return b
 }
 
+// eventuallyGroup waits until the status of a group describes its spec, and its conditions match.
+func (f *fixture) eventuallyGroup(name string, matchers ...types.GomegaMatcher) {
+	f.t.Helper()
+	f.Eventually(func(g Gomega) {
+		group, err := get[v1alpha1.MCPGroup](f, name)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(group.Status.ObservedGeneration).To(Equal(group.Generation))
+		g.Expect(group.Status.Conditions).To(And(matchers...))
+	}).Should(Succeed())
+}
+
 // expectNothingDeployed watches that no Deployment comes for a backend.
 func (f *fixture) expectNothingDeployed(backend string) {
 	f.t.Helper()

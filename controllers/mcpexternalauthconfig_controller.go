@@ -5,19 +5,15 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime"
-	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
-	acv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 )
 
 // MCPExternalAuthConfigController names the controller in its user agent, metrics and logs.
@@ -48,8 +44,15 @@ func (r *MCPExternalAuthConfigReconciler) Reconcile(ctx context.Context, req ctr
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	// The Role of a deleted object goes with it: the garbage collector follows the owner reference.
-	if !c.DeletionTimestamp.IsZero() || paused(c) {
+	if !c.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil
+	}
+	status, err := statusOfAuthConfig(c)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if paused(c) {
+		return ctrl.Result{}, status.leaveAlone(ctx, r.Client, now(r.Now))
 	}
 	facts := authConfigFacts{invalid: c.Validate()}
 	if len(facts.invalid) == 0 {
@@ -57,7 +60,7 @@ func (r *MCPExternalAuthConfigReconciler) Reconcile(ctx context.Context, req ctr
 			return ctrl.Result{}, err
 		}
 	}
-	if err := r.applyStatus(ctx, c, facts); err != nil {
+	if err := status.write(ctx, r.Client, newAuthConfigStatus(c, facts, now(r.Now))); err != nil {
 		return ctrl.Result{}, err
 	}
 	result, err := outcome(facts.failedErr)
@@ -100,30 +103,6 @@ func newAuthRole(c *v1alpha1.MCPExternalAuthConfig, secrets []string) *rbacv1ac.
 			WithVerbs("get", "watch"))
 	}
 	return role
-}
-
-func (r *MCPExternalAuthConfigReconciler) applyStatus(ctx context.Context, c *v1alpha1.MCPExternalAuthConfig, f authConfigFacts) error {
-	want := newAuthConfigStatus(c, f, now(r.Now))
-	have, err := acv1alpha1.ExtractMCPExternalAuthConfigStatus(c, v1alpha1.OperatorFieldManager)
-	if err != nil {
-		return fmt.Errorf("reading the managed fields of the status: %w", err)
-	}
-	want.Conditions = sortConditions(want.Conditions)
-	if have.Status != nil {
-		have.Status.Conditions = sortConditions(have.Status.Conditions)
-	}
-	written, err := applyStatus(ctx, r.Client, kindOf(c), have.Status, want, func() runtime.ApplyConfiguration {
-		return acv1alpha1.MCPExternalAuthConfig(c.Name, c.Namespace).WithResourceVersion(c.ResourceVersion).WithStatus(want)
-	})
-	if err != nil || !written {
-		return err
-	}
-	var before []metav1ac.ConditionApplyConfiguration
-	if have.Status != nil {
-		before = have.Status.Conditions
-	}
-	r.Client.announce(c, before, want.Conditions)
-	return nil
 }
 
 // SetupWithManager starts the controller with the manager.

@@ -10,6 +10,7 @@ import (
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
@@ -66,10 +67,15 @@ func TestGroupBindsTheOthers(t *testing.T) {
 	f.Eventually(exists("good")).Should(Succeed())
 	f.Eventually(exists("early")).Should(MatchError(apierrors.IsNotFound, "not found"))
 	f.Expect(exists("bad")()).To(MatchError(apierrors.IsNotFound, "not found"))
+	f.eventuallyGroup("team",
+		haveCondition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonAuthRoleNotBound),
+		haveCondition(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonAuthRoleNotBound))
 	f.Eventually(func(g Gomega) {
 		g.Expect(f.events(g, group)).To(Equal(map[string]int{"Warning " + v1alpha1.ReasonAuthRoleNotBound: 1}))
 	}).Should(Succeed())
 
 	edit(f, v1alpha1.AuthRoleName("bad"), func(r *rbacv1.Role) { r.Rules = nil })
 	f.Eventually(exists("bad")).Should(Succeed())
+	f.eventuallyGroup("team",
+		haveCondition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonAuthRolesBound), lackCondition(v1alpha1.ConditionStalled))
 }

@@ -47,20 +47,23 @@ func paused(o client.Object) bool {
 	return err == nil && value
 }
 
-// pausedUntold says whether an object is paused and its conditions do not say so. An object without conditions has nowhere to say it.
+// pausedUntold says whether an object is paused and its conditions do not say so.
 func pausedUntold(o client.Object) bool {
-	conditions, ok := conditionsOf(o)
-	return ok && paused(o) && !meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionPaused)
+	return paused(o) && !meta.IsStatusConditionTrue(conditionsOf(o), v1alpha1.ConditionPaused)
 }
 
-func conditionsOf(o client.Object) ([]metav1.Condition, bool) {
+func conditionsOf(o client.Object) []metav1.Condition {
 	switch o := o.(type) {
 	case *v1alpha1.VirtualMCPServer:
-		return o.Status.Conditions, true
+		return o.Status.Conditions
+	case *v1alpha1.MCPGroup:
+		return o.Status.Conditions
 	case *v1alpha1.MCPBackend:
-		return o.Status.Conditions, true
+		return o.Status.Conditions
+	case *v1alpha1.MCPExternalAuthConfig:
+		return o.Status.Conditions
 	default:
-		return nil, false
+		panic(fmt.Sprintf("%T is no kind of ours", o))
 	}
 }
 
@@ -106,21 +109,4 @@ func (r *VirtualMCPServerReconciler) leaveAlone(ctx context.Context, s *v1alpha1
 	r.writes.set(client.ObjectKeyFromObject(s), statusWrite{uid: s.UID, status: want, at: at})
 	r.Client.announce(s, before, want.Conditions)
 	return ctrl.Result{}, nil
-}
-
-// leaveAlone says that the object is paused, as that of the VirtualMCPServerReconciler does.
-func (r *MCPBackendReconciler) leaveAlone(ctx context.Context, b *v1alpha1.MCPBackend) error {
-	if !pausedUntold(b) {
-		return nil
-	}
-	owned, err := acv1alpha1.ExtractMCPBackendStatus(b, v1alpha1.OperatorFieldManager)
-	if err != nil {
-		return fmt.Errorf("reading the managed fields of the status: %w", err)
-	}
-	want := acv1alpha1.MCPBackendStatus()
-	if owned.Status != nil {
-		*want = *owned.Status
-	}
-	want.Conditions = withPaused(want.Conditions, b.Generation, now(r.Now))
-	return r.sendStatus(ctx, b, owned.Status, want)
 }

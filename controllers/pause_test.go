@@ -77,11 +77,11 @@ func TestPause(t *testing.T) {
 func TestPausedFromTheStart(t *testing.T) {
 	t.Parallel()
 	f := newNamespace(t)
-	s, b, group := f.server("gateway", "team"), f.workloadBackend("kube"), f.group("team")
-	for _, o := range []client.Object{s, b, group} {
+	s, b, group, config := f.server("gateway", "team"), f.workloadBackend("kube"), f.group("team"), f.authConfig("grafana", "token")
+	for _, o := range []client.Object{s, b, group, config} {
 		pause(o)
 	}
-	f.create(s, b, group)
+	f.create(f.credential("token"), s, b, group, config)
 	f.start()
 	paused := f.eventually("gateway", havePaused())
 	f.Expect(unpaused(paused.Status)).To(Equal(v1alpha1.VirtualMCPServerStatus{Conditions: []metav1.Condition{}}))
@@ -89,6 +89,13 @@ func TestPausedFromTheStart(t *testing.T) {
 		b, err := get[v1alpha1.MCPBackend](f, "kube")
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(b.Status.Conditions).To(And(havePaused(), HaveLen(1)))
+		group, err := get[v1alpha1.MCPGroup](f, "team")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(group.Status.Conditions).To(And(havePaused(), HaveLen(1)))
+		g.Expect(group.Status.Backends).To(BeNil())
+		config, err := get[v1alpha1.MCPExternalAuthConfig](f, "grafana")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(config.Status.Conditions).To(And(havePaused(), HaveLen(1)))
 	}).Should(Succeed())
 
 	f.requests.forget()
@@ -105,6 +112,10 @@ func TestPausedFromTheStart(t *testing.T) {
 
 	edit(f, "team", func(g *v1alpha1.MCPGroup) { g.Annotations = nil })
 	f.eventuallyCounts("team", 2, 1)
+	f.eventuallyGroup("team", lackCondition(v1alpha1.ConditionPaused),
+		haveCondition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonAuthRolesBound))
+	edit(f, "grafana", func(c *v1alpha1.MCPExternalAuthConfig) { c.Annotations = nil })
+	f.Expect(f.eventuallyUsable("grafana").Status.Conditions).To(lackCondition(v1alpha1.ConditionPaused))
 	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) {
 		s.Annotations = map[string]string{v1alpha1.PausedAnnotation: "false"}
 	})

@@ -42,7 +42,8 @@ const (
 )
 
 // ConditionReady is the summary of an object. The runtime owns it on a VirtualMCPServer (something is being served), except while it
-// does not report (see ConditionRuntimeReporting), the operator on an MCPBackend (what the operator provisions for it is there) and on an MCPGroup.
+// does not report (see ConditionRuntimeReporting); the operator owns it on the other kinds: what it provisions for an MCPBackend is there,
+// the Secrets of an MCPExternalAuthConfig may be used, the gateways of an MCPGroup have the rights that its backends call for.
 const ConditionReady = "Ready"
 
 // ConditionStalled is abnormal-true: a person has to change something before reconciliation can go on. It is absent otherwise
@@ -50,8 +51,7 @@ const ConditionReady = "Ready"
 const ConditionStalled = "Stalled"
 
 // ConditionPaused is abnormal-true: the operator leaves the object and what it provisioned for it alone, and the rest of its part
-// of the status is as it was when the pause began. It is absent otherwise. An MCPGroup has no conditions; its pause shows in the
-// annotation alone.
+// of the status is as it was when the pause began. It is absent otherwise.
 const ConditionPaused = "Paused"
 
 // Reasons of conditions that several types share.
@@ -62,6 +62,8 @@ const (
 	ReasonApplyFailed = "ApplyFailed"
 	// ReasonNotOwned says that an object of the wanted name exists and belongs to somebody else.
 	ReasonNotOwned = "NotOwned"
+	// ReasonAuthRolesBound says that runtimes have the rights to read the credentials that their backends name.
+	ReasonAuthRolesBound = "AuthRolesBound"
 	// ReasonAuthRoleNotBound says that runtimes could not be given, or not be deprived of, the rights to read the Secrets of an
 	// MCPExternalAuthConfig; the message names it. Everything else goes on.
 	ReasonAuthRoleNotBound = "AuthRoleNotBound"

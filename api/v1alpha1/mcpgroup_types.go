@@ -26,6 +26,14 @@ type MCPGroupStatus struct {
 	// virtualMCPServers is the number of VirtualMCPServers in the namespace that serve this group.
 	// +optional
 	VirtualMCPServers *int32 `json:"virtualMCPServers,omitempty"`
+
+	// conditions are Ready (the gateways of the group have the rights to read the credentials that its backends name), and Stalled and
+	// Paused, which are absent unless they are true.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
 // MCPGroup is a named set of MCP backends in a namespace.
@@ -35,6 +43,7 @@ type MCPGroupStatus struct {
 // +kubebuilder:resource:path=mcpgroups,scope=Namespaced,shortName=mcpg
 // +kubebuilder:printcolumn:name="Backends",type=integer,JSONPath=`.status.backends`,description="MCPBackends that name this group"
 // +kubebuilder:printcolumn:name="Gateways",type=integer,JSONPath=`.status.virtualMCPServers`,description="VirtualMCPServers that serve this group"
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the gateways have the rights to read the credentials that the backends name"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name of an MCPGroup has at most 63 characters"
 // +operator-sdk:csv:customresourcedefinitions:displayName="MCP Group",order=2

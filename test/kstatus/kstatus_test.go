@@ -25,6 +25,8 @@ func TestStatusOfOurKinds(t *testing.T) {
 		"virtualmcpserver-rollout-stuck":  status.FailedStatus, // its deadline has passed
 		"virtualmcpserver-bad-patch":      status.FailedStatus,
 		"virtualmcpserver-unknown-group":  status.FailedStatus,
+		"mcpgroup-healthy":                status.CurrentStatus,
+		"mcpgroup-not-bound":              status.FailedStatus,
 		"mcpbackend-starting":             status.InProgressStatus,
 		"mcpbackend-healthy":              status.CurrentStatus,
 		"mcpbackend-no-service":           status.InProgressStatus, // whoever deploys it may be about to

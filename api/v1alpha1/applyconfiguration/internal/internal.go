@@ -428,6 +428,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: backends
       type:
         scalar: numeric
+    - name: conditions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
+          elementRelationship: associative
+          keys:
+          - type
     - name: observedGeneration
       type:
         scalar: numeric

@@ -5,6 +5,10 @@
 
 package v1alpha1
 
+import (
+	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
+)
+
 // MCPGroupStatusApplyConfiguration represents a declarative configuration of the MCPGroupStatus type for use
 // with apply.
 //
@@ -16,6 +20,9 @@ type MCPGroupStatusApplyConfiguration struct {
 	Backends *int32 `json:"backends,omitempty"`
 	// virtualMCPServers is the number of VirtualMCPServers in the namespace that serve this group.
 	VirtualMCPServers *int32 `json:"virtualMCPServers,omitempty"`
+	// conditions are Ready (the gateways of the group have the rights to read the credentials that its backends name), and Stalled and
+	// Paused, which are absent unless they are true.
+	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 
 // MCPGroupStatusApplyConfiguration constructs a declarative configuration of the MCPGroupStatus type for use with
@@ -45,5 +52,18 @@ func (b *MCPGroupStatusApplyConfiguration) WithBackends(value int32) *MCPGroupSt
 // If called multiple times, the VirtualMCPServers field is set to the value of the last call.
 func (b *MCPGroupStatusApplyConfiguration) WithVirtualMCPServers(value int32) *MCPGroupStatusApplyConfiguration {
 	b.VirtualMCPServers = &value
+	return b
+}
+
+// WithConditions adds the given value to the Conditions field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Conditions field.
+func (b *MCPGroupStatusApplyConfiguration) WithConditions(values ...*v1.ConditionApplyConfiguration) *MCPGroupStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithConditions")
+		}
+		b.Conditions = append(b.Conditions, *values[i])
+	}
 	return b
 }
