@@ -134,18 +134,18 @@ func (l *launcher) launch() (*operator, error) {
 			environment = append(environment, v.Name+"="+v.Value)
 		}
 	}
-	metrics, err := freeAddress()
-	if err != nil {
-		return nil, err
+	var metrics, probes, profiles string
+	for _, address := range []*string{&metrics, &probes, &profiles} {
+		var err error
+		if *address, err = freeAddress(); err != nil {
+			return nil, err
+		}
 	}
-	probes, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	args := append(container.Args, "--metrics-bind-address="+metrics, "--health-probe-bind-address="+probes) //nolint:gocritic // container is a copy.
+	args := append(container.Args, //nolint:gocritic // container is a copy.
+		"--metrics-bind-address="+metrics, "--health-probe-bind-address="+probes, "--pprof-bind-address="+profiles)
 	p, err := start(filepath.Join(l.folder, "operator.log"), environment, l.program, args...)
 	if err != nil {
 		return nil, err
 	}
-	return &operator{process: p, metrics: metrics, token: l.scraperToken}, nil
+	return &operator{process: p, metrics: metrics, profiles: profiles, token: l.scraperToken}, nil
 }

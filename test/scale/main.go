@@ -44,7 +44,7 @@ func main() {
 	flags.StringVar(&o.auditLog, "audit-log", os.Getenv("VMCP_AUDIT_LOG"), "The audit log of its API server.")
 	flags.StringVar(&o.operator, "operator", "bin/operator", "The operator's program.")
 	flags.StringVar(&o.kwok, "kwok", "bin/tools/kwok", "kwok's program.")
-	flags.StringVar(&o.folder, "logs", "", "Folder for the logs of both; empty means a temporary one.")
+	flags.StringVar(&o.folder, "logs", "", "Folder for the logs of both, and the operator's profiles; empty means a temporary one.")
 	flags.StringVar(&o.document, "document", "", "Markdown file whose section between markers gets the result; empty means none.")
 	flags.DurationVar(&o.timeout, "timeout", 20*time.Minute, "How long it may take altogether.")
 	_ = flags.Parse(os.Args[1:]) // it exits instead
@@ -109,6 +109,9 @@ func run(ctx context.Context, o options) (missed int, err error) {
 		if err := writeDocument(o.document, text); err != nil {
 			return 0, err
 		}
+	}
+	if m.result.missed() > 0 {
+		m.say("the logs, and profiles of the operator's heap, are in %s", o.folder)
 	}
 	return m.result.missed(), nil
 }

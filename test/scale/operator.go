@@ -72,7 +72,7 @@ func (p *process) ended() bool {
 // operator is the operator's own program, outside of any pod, with the token of its ServiceAccount.
 type operator struct {
 	*process
-	metrics, token string
+	metrics, profiles, token string
 }
 
 // memory of a process, in bytes (proc_pid_status(5)).
@@ -142,6 +142,29 @@ func (o *operator) scrape(ctx context.Context) (work, error) {
 		return work{}, fmt.Errorf("scraping the operator: %s: %s", res.Status, bytes.TrimSpace(body))
 	}
 	return parseWork(body)
+}
+
+// saveProfile writes a profile to a file, for go tool pprof.
+func (o *operator) saveProfile(ctx context.Context, name, file string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.profiles+"/debug/pprof/"+name, http.NoBody)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("reading the operator's profile %s: %w", name, err)
+	}
+	defer res.Body.Close()
+	profile, err := io.ReadAll(res.Body)
+	if err != nil {
+		return fmt.Errorf("reading the operator's profile %s: %w", name, err)
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("reading the operator's profile %s: %s", name, res.Status)
+	}
+	return os.WriteFile(file, profile, 0o600)
 }
 
 func parseWork(metrics []byte) (work, error) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -119,7 +120,7 @@ func (m *measurement) provision(ctx context.Context) error {
 	return m.tellMemory(ctx, "operator that provisioned")
 }
 
-// tellMemory adds the operator's memory to the result.
+// tellMemory adds the operator's memory to the result, and keeps a profile of its heap beside the logs.
 func (m *measurement) tellMemory(ctx context.Context, who string) error {
 	memory, err := m.operator.memory()
 	if err != nil {
@@ -132,7 +133,7 @@ func (m *measurement) tellMemory(ctx context.Context, who string) error {
 	m.result.atMost("memory, "+who+": most ever resident (VmHWM)", "%.1f MiB", mebibytes(memory.peak), mebibytes(maxMemory))
 	m.result.told("memory, "+who+": resident; of it anonymous; heap in use", "%.1f; %.1f; %.1f MiB",
 		mebibytes(memory.resident), mebibytes(memory.anonymous), mebibytes(w.heap))
-	return nil
+	return m.operator.saveProfile(ctx, "heap", m.logFile(strings.ReplaceAll(who, " ", "-")+".heap.pb.gz"))
 }
 
 // idle counts what the fleet costs at rest.
