@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -65,7 +64,7 @@ func (e *notOwnedError) Error() string {
 // ensure makes the API server's object be what want says, on behalf of owner, and returns the object as it is then.
 //
 // It applies only what differs: what our field manager owns of the cached object (managedFields, by client-go's Extract…
-// functions) is compared with want, and a request is sent on a difference only. Drift, fields that somebody else took over and
+// functions, or the fingerprint of it that the cache keeps) is compared with want, and a request is sent on a difference only. Drift, fields that somebody else took over and
 // fields that were dropped from want are all differences. An object that owner does not control is left alone and reported as
 // a *notOwnedError. Each request carries the resourceVersion that it was decided on.
 func ensure[T any, A intent, O object[T]](
@@ -97,11 +96,11 @@ func ensureFrom[T any, A intent, O object[T]](
 		if err := checkOwner(owner, live, kind); err != nil {
 			return nil, err
 		}
-		have, err := extract(live, v1alpha1.OperatorFieldManager)
+		applied, err := isApplied(live, want, extract)
 		if err != nil {
-			return nil, fmt.Errorf("reading the managed fields of %s %s: %w", kind, name, err)
+			return nil, fmt.Errorf("comparing %s %s: %w", kind, name, err)
 		}
-		if equality.Semantic.DeepEqual(have, want) {
+		if applied {
 			c.countApply(kind, applySkipped)
 			return live, nil
 		}

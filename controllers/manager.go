@@ -18,6 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
+	coordinationv1ac "k8s.io/client-go/applyconfigurations/coordination/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -68,25 +73,34 @@ func ParseNamespaces(value string) []string {
 
 // CacheOptions say what the operator keeps in memory, of the namespaces given or of all.
 //
-// What it provisions is kept by label. ServiceAccounts and Services are kept whole, because MCPBackends may name any of them and
+// What it provisions is kept by label, with a fingerprint in place of what it is compared by (see fingerprinted). ServiceAccounts and Services are kept whole, because MCPBackends may name any of them and
 // their coming, going and changing has to wake the controller; of those that are not ours only what is asked for stays (see
 // trimForeign), a few hundred bytes each. Nothing else that belongs to others is kept, no Secret and no Pod, and a read of a
 // kind that is not listed here fails instead of filling the memory.
 func CacheOptions(namespaces []string) cache.Options {
-	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue})}
+	byLabel := labels.SelectorFromSet(labels.Set{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue})
 	options := cache.Options{
 		ReaderFailOnMissingInformer: true,
 		ByObject: map[client.Object]cache.ByObject{
-			&rbacv1.Role{}:          ours,
-			&rbacv1.RoleBinding{}:   ours,
-			&corev1.ConfigMap{}:     ours,
-			&coordinationv1.Lease{}: ours,
-			&appsv1.Deployment{}:    ours,
+			&rbacv1.Role{}: {Label: byLabel, Transform: fingerprinted(rbacv1ac.ExtractRole, trimNothing)},
+			&rbacv1.RoleBinding{}: {
+				Label: byLabel, Transform: fingerprinted(rbacv1ac.ExtractRoleBinding, trimRoleBinding),
+			},
+			&corev1.ConfigMap{}: {
+				Label: byLabel, Transform: fingerprinted(corev1ac.ExtractConfigMap, trimConfigMap),
+			},
+			&coordinationv1.Lease{}: {
+				Label: byLabel, Transform: fingerprinted(coordinationv1ac.ExtractLease, trimNothing),
+			},
+			&appsv1.Deployment{}: {
+				Label: byLabel, Transform: fingerprinted(appsv1ac.ExtractDeployment, trimDeployment),
+			},
+			&autoscalingv2.HorizontalPodAutoscaler{}: {
+				Label: byLabel, Transform: fingerprinted(autoscalingv2ac.ExtractHorizontalPodAutoscaler, trimAutoscaler),
+			},
 
-			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
-
-			&corev1.ServiceAccount{}: {Transform: trimForeign},
-			&corev1.Service{}:        {Transform: trimForeign},
+			&corev1.ServiceAccount{}: {Transform: ours(fingerprinted(corev1ac.ExtractServiceAccount, trimNothing), trimForeign)},
+			&corev1.Service{}:        {Transform: ours(fingerprinted(corev1ac.ExtractService, trimNothing), trimForeign)},
 		},
 	}
 	if len(namespaces) > 0 {
@@ -103,9 +117,6 @@ func trimForeign(o any) (any, error) {
 	m, err := meta.Accessor(o)
 	if err != nil {
 		return o, nil //nolint:nilerr // A tombstone of the informer has no metadata and nothing to trim.
-	}
-	if m.GetLabels()[v1alpha1.ManagedByLabel] == v1alpha1.ManagedByValue {
-		return o, nil
 	}
 	m.SetManagedFields(nil)
 	m.SetAnnotations(nil)

@@ -24,15 +24,8 @@ func letGoOfReplicas(ctx context.Context, c Client, owner client.Object, want *a
 	if want.Spec.Replicas != nil {
 		return nil
 	}
-	live, err := find[appsv1.Deployment](ctx, c, client.ObjectKey{Namespace: owner.GetNamespace(), Name: *want.Name})
-	if err != nil {
-		return fmt.Errorf("reading Deployment %s: %w", *want.Name, err)
-	}
-	if live == nil || !metav1.IsControlledBy(live, owner) || live.Spec.Replicas == nil {
-		return nil
-	}
-	ours, err := appliesReplicas(live, v1alpha1.OperatorFieldManager)
-	if err != nil {
+	live, ours, err := choosesReplicas(ctx, c, want)
+	if err != nil || live == nil || !metav1.IsControlledBy(live, owner) || live.Spec.Replicas == nil {
 		return err
 	}
 	replicas := max(*live.Spec.Replicas, least)
@@ -50,10 +43,30 @@ func letGoOfReplicas(ctx context.Context, c Client, owner client.Object, want *a
 	return nil
 }
 
-func appliesReplicas(d *appsv1.Deployment, manager string) (bool, error) {
-	owned, err := appsv1ac.ExtractDeployment(d, manager)
-	if err != nil {
-		return false, fmt.Errorf("reading the managed fields of Deployment %s: %w", d.Name, err)
+// choosesReplicas returns the live Deployment, if there is one, and whether the operator applies its number of pods. The cache shows
+// that it does not if the operator applies what it wants, which has none; otherwise the API server is asked.
+func choosesReplicas(
+	ctx context.Context, c Client, want *appsv1ac.DeploymentApplyConfiguration,
+) (live *appsv1.Deployment, ours bool, err error) {
+	key := client.ObjectKey{Namespace: *want.Namespace, Name: *want.Name}
+	for _, reader := range []client.Reader{c, c.Live} {
+		if live, err = find[appsv1.Deployment](ctx, reader, key); err != nil {
+			return nil, false, fmt.Errorf("reading Deployment %s: %w", key.Name, err)
+		}
+		if live == nil {
+			return nil, false, nil
+		}
+		applied, err := isApplied(live, want, appsv1ac.ExtractDeployment)
+		if err != nil {
+			return nil, false, fmt.Errorf("comparing Deployment %s: %w", key.Name, err)
+		}
+		if applied {
+			return live, false, nil
+		}
 	}
-	return owned.Spec != nil && owned.Spec.Replicas != nil, nil
+	owned, err := appsv1ac.ExtractDeployment(live, v1alpha1.OperatorFieldManager)
+	if err != nil {
+		return nil, false, fmt.Errorf("reading the managed fields of Deployment %s: %w", key.Name, err)
+	}
+	return live, owned.Spec != nil && owned.Spec.Replicas != nil, nil
 }

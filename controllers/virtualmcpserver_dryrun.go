@@ -10,7 +10,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -63,8 +62,8 @@ func tryApply[T any, A intent, O object[T]](
 	}
 	resourceVersion := createOnly
 	if live != nil {
-		have, err := extract(live, v1alpha1.OperatorFieldManager)
-		if err != nil || !metav1.IsControlledBy(live, owner) || equality.Semantic.DeepEqual(have, want) {
+		applied, err := isApplied(live, want, extract)
+		if err != nil || applied || !metav1.IsControlledBy(live, owner) {
 			return err
 		}
 		resourceVersion = live.GetResourceVersion()

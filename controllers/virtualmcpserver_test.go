@@ -184,13 +184,33 @@ func TestVirtualMCPServerControllerNeverLooksAtBackends(t *testing.T) {
 	c, err := controllers.NewClient(f.manager, controllers.VirtualMCPServerController)
 	f.Expect(err).NotTo(HaveOccurred())
 	reads := &readRecorder{Client: c.Client}
-	r := &controllers.VirtualMCPServerReconciler{Client: controllers.Client{Client: reads, Live: reads}, RuntimeImage: runtimeImage}
+	r := &controllers.VirtualMCPServerReconciler{Client: controllers.Client{Client: reads, Live: reads.alsoLive(c.Live)}, RuntimeImage: runtimeImage}
 	_, err = r.Reconcile(f.ctx, f.requestFor("gateway"))
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(reads.kinds).To(ContainElements("VirtualMCPServer", "MCPGroup", "Deployment"))
 	f.Expect(reads.kinds).NotTo(ContainElement(Or(
 		HavePrefix("MCPBackend"), HavePrefix("MCPExternalAuthConfig"), HavePrefix("Secret"),
 		And(HaveSuffix("List"), Not(Equal("RoleBindingList"))))))
+}
+
+// alsoLive is a reader of the API server that keeps the kinds, too.
+func (r *readRecorder) alsoLive(live client.Reader) client.Reader {
+	return liveRecorder{live, r}
+}
+
+type liveRecorder struct {
+	client.Reader
+	*readRecorder
+}
+
+func (r liveRecorder) Get(ctx context.Context, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+	r.kinds = append(r.kinds, kindName(o))
+	return r.Reader.Get(ctx, key, o, opts...)
+}
+
+func (r liveRecorder) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	r.kinds = append(r.kinds, kindName(list))
+	return r.Reader.List(ctx, list, opts...)
 }
 
 // readRecorder keeps the kinds that are read through a client.

@@ -73,6 +73,8 @@ func (p *process) ended() bool {
 type operator struct {
 	*process
 	metrics, profiles, token string
+	// anonymous is the most memory beside the mapped program that was seen, in bytes.
+	anonymous uint64
 }
 
 // memory of a process, in bytes (proc_pid_status(5)).
