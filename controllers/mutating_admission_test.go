@@ -77,7 +77,9 @@ func (m *mutator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	review.Request = nil
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(review) // the API server would say so
+	if err := json.NewEncoder(w).Encode(review); err != nil {
+		panic(err) // the server logs it, and the API server gets no answer
+	}
 }
 
 // mutate has everything that is written in the fixture's namespace pass through a mutator.
