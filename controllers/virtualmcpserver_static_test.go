@@ -14,7 +14,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
@@ -32,18 +31,6 @@ func (f *fixture) usableConfig(name string) []client.Object {
 			HeaderName: "Authorization", SecretRef: v1alpha1.SecretKeyReference{Name: name, Key: "token"},
 		},
 	}}}
-}
-
-// check does what the controller of MCPExternalAuthConfigs does.
-func (f *fixture) check(config string, status metav1.ConditionStatus, reason string) {
-	f.t.Helper()
-	c, err := get[v1alpha1.MCPExternalAuthConfig](f, config)
-	f.Expect(err).NotTo(HaveOccurred())
-	f.Expect(admin.Status().Apply(f.ctx, acv1alpha1.MCPExternalAuthConfig(config, f.namespace).WithStatus(
-		acv1alpha1.MCPExternalAuthConfigStatus().WithObservedGeneration(c.Generation).WithConditions(metav1ac.Condition().
-			WithType(v1alpha1.ConditionReady).WithStatus(status).WithReason(reason).WithMessage("verdict").
-			WithObservedGeneration(c.Generation).WithLastTransitionTime(reportTime))),
-		client.FieldOwner(v1alpha1.OperatorFieldManager), client.ForceOwnership)).To(Succeed())
 }
 
 func ownConfig(name string) backendOption {
@@ -93,7 +80,7 @@ func TestStaticMode(t *testing.T) {
 	f := newFixture(t)
 	f.create(f.group("team"))
 	f.create(f.usableConfig("grafana")...)
-	f.check("grafana", metav1.ConditionTrue, v1alpha1.ReasonCredentialsFound)
+	f.eventuallyUsable("grafana")
 	f.create(
 		f.backend("grafana", remote("https://mcp.example.com/mcp"), ownConfig("grafana")),
 		f.backend("docs", remote("https://docs.example.com/mcp"), ownConfig("absent")),
@@ -145,6 +132,9 @@ func TestStaticMode(t *testing.T) {
 		g.Expect(s.Status.DiscoveredBackends).To(ContainElement(And(
 			HaveField("Name", "grafana"), HaveField("Status", v1alpha1.BackendReady), HaveField("URL", "https://mcp.example.com/mcp"))))
 	}).Should(Succeed())
+	f.eventually("gateway",
+		haveCondition(v1alpha1.ConditionDeploymentReady, metav1.ConditionTrue, v1alpha1.ReasonAvailable),
+		haveCondition(v1alpha1.ConditionRuntimeReporting, metav1.ConditionTrue, v1alpha1.ReasonReporting))
 
 	// In steady state nothing is written.
 	f.requests.forget()
@@ -152,7 +142,8 @@ func TestStaticMode(t *testing.T) {
 	f.Consistently(f.requests.writes).Should(BeEmpty())
 
 	// What happens to backends and credentials reaches the configuration, without a change of the VirtualMCPServer.
-	f.check("grafana", metav1.ConditionFalse, v1alpha1.ReasonSecretNotAllowed)
+	edit(f, "grafana", func(s *corev1.Secret) { s.Labels = nil })
+	edit(f, "grafana", func(c *v1alpha1.MCPExternalAuthConfig) { c.Annotations = map[string]string{"example.com/look": "again"} })
 	f.Eventually(func(g Gomega) {
 		g.Expect(f.configuration(g, "gateway").Backends[1].Refused).To(HaveValue(HaveField("Reason", v1alpha1.ReasonSecretNotAllowed)))
 		g.Expect(f.mountedSecrets(g, "gateway")).To(BeEmpty())
