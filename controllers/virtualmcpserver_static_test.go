@@ -143,7 +143,9 @@ func TestStaticMode(t *testing.T) {
 
 	// What happens to backends and credentials reaches the configuration, without a change of the VirtualMCPServer.
 	edit(f, "grafana", func(s *corev1.Secret) { s.Labels = nil })
-	edit(f, "grafana", func(c *v1alpha1.MCPExternalAuthConfig) { c.Annotations = map[string]string{"example.com/look": "again"} })
+	edit(f, "grafana", func(c *v1alpha1.MCPExternalAuthConfig) {
+		c.Annotations = map[string]string{"example.com/look": "again"}
+	})
 	f.Eventually(func(g Gomega) {
 		g.Expect(f.configuration(g, "gateway").Backends[1].Refused).To(HaveValue(HaveField("Reason", v1alpha1.ReasonSecretNotAllowed)))
 		g.Expect(f.mountedSecrets(g, "gateway")).To(BeEmpty())
