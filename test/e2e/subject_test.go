@@ -37,6 +37,15 @@ type subject struct {
 // by all its pods.
 func newSubject(t *testing.T, name string, edits ...edit) *subject {
 	t.Helper()
+	started := time.Now()
+	x := newObserved(t, name, edits...)
+	x.await(t, started, startLimit, "every pod to serve the gateway", settled)
+	return x
+}
+
+// newObserved makes such a gateway, and waits for nothing.
+func newObserved(t *testing.T, name string, edits ...edit) *subject {
+	t.Helper()
 	x := &subject{name: name}
 	var err error
 	if x.status, err = harness.Watch[v1alpha1.VirtualMCPServer](t.Context(), kubectl, namespace, "virtualmcpservers.vmcp.dev", name); err != nil {
@@ -45,9 +54,7 @@ func newSubject(t *testing.T, name string, edits ...edit) *subject {
 	if x.lease, err = harness.Watch[coordinationv1.Lease](t.Context(), kubectl, namespace, "leases.coordination.k8s.io", v1alpha1.OperandName(name)); err != nil {
 		t.Fatal(err)
 	}
-	started := time.Now()
 	apply(t, x.backends(t)+x.manifest(t, edits...))
-	x.await(t, started, startLimit, "every pod to serve the gateway", settled)
 	return x
 }
 
