@@ -381,6 +381,7 @@ func TestWorkloadOfEveryFieldIsAppliedOnce(t *testing.T) {
 	}
 	f.Expect(d.Spec.Replicas).To(HaveValue(BeEquivalentTo(2)))
 	f.Expect(d.Spec.Template.Spec.Volumes).To(HaveLen(len(w.Volumes)), "each mount finds its volume")
+	f.eventuallyCounts("team", 1, 0)
 
 	f.stop()
 	before := f.resourceVersions()

@@ -111,8 +111,8 @@ func (f *fixture) report(s *v1alpha1.VirtualMCPServer, generation int64) {
 		client.FieldOwner(v1alpha1.RuntimeFieldManager), client.ForceOwnership)).To(Succeed())
 }
 
-// converge provisions a server, rolls its Deployment out and reports for it. When it returns, the operator has said all that it
-// has to say about that.
+// converge provisions a server, rolls its Deployment out and reports for it. When it returns, the operator has said all that it has to
+// say about that.
 func (f *fixture) converge(name string) *v1alpha1.VirtualMCPServer {
 	f.t.Helper()
 	s := f.server(name, "team")
@@ -120,6 +120,13 @@ func (f *fixture) converge(name string) *v1alpha1.VirtualMCPServer {
 	f.Eventually(func(g Gomega) { f.operand(g, name) }).Should(Succeed())
 	f.rollOut(v1alpha1.OperandName(name))
 	f.report(s, s.Generation)
+	f.settles(name)
+	return s
+}
+
+// settles waits until the operator has said that all pods serve what the runtime reports, of the gateway and to its group.
+func (f *fixture) settles(name string) {
+	f.t.Helper()
 	f.Eventually(func(g Gomega) {
 		s, err := get[v1alpha1.VirtualMCPServer](f, name)
 		g.Expect(err).NotTo(HaveOccurred())
@@ -127,6 +134,8 @@ func (f *fixture) converge(name string) *v1alpha1.VirtualMCPServer {
 		g.Expect(s.Status.Conditions).To(And(
 			haveCondition(v1alpha1.ConditionDeploymentReady, metav1.ConditionTrue, v1alpha1.ReasonAvailable),
 			haveCondition(v1alpha1.ConditionRuntimeReporting, metav1.ConditionTrue, v1alpha1.ReasonReporting)))
+		group, err := get[v1alpha1.MCPGroup](f, s.Spec.GroupRef.Name)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(group.Status.VirtualMCPServers).To(HaveValue(BeNumerically(">=", 1)))
 	}).Should(Succeed())
-	return s
 }

@@ -60,11 +60,7 @@ func TestOperandFieldsAreApplied(t *testing.T) {
 	// In steady state nothing is written, whatever the fields say.
 	f.rollOut("vmcp-gateway")
 	f.report(s, s.Generation)
-	f.Eventually(func(g Gomega) {
-		s, err := get[v1alpha1.VirtualMCPServer](f, "gateway")
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(s.Status.ObservedGeneration).To(Equal(s.Generation))
-	}).Should(Succeed())
+	f.settles("gateway")
 	f.requests.forget()
 	f.restart()
 	f.Consistently(f.requests.writes).Should(BeEmpty())
