@@ -8,12 +8,10 @@ import (
 	"fmt"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	corev1 "k8s.io/api/core/v1"
 	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
-	"github.com/vmcp-dev/vmcp-operator/controllers/operand"
 )
 
 // stopAutoscaling removes the autoscaler of a gateway that has none any more, before the number of pods is somebody else's choice: two
@@ -43,35 +41,11 @@ func (r *VirtualMCPServerReconciler) leastPods(ctx context.Context, s *v1alpha1.
 }
 
 // autoscale provisions the autoscaler, once the Deployment is without a number of pods of ours.
-func (r *VirtualMCPServerReconciler) autoscale(ctx context.Context, s *v1alpha1.VirtualMCPServer) error {
-	if s.Spec.Autoscaling == nil {
+func (r *VirtualMCPServerReconciler) autoscale(ctx context.Context, scope *virtualMCPServerScope) error {
+	if scope.operand.HorizontalPodAutoscaler == nil {
 		return nil
 	}
-	_, err := ensure[autoscalingv2.HorizontalPodAutoscaler](ctx, r.Client, s, autoscaler(s), autoscalingv2ac.ExtractHorizontalPodAutoscaler)
+	_, err := ensure[autoscalingv2.HorizontalPodAutoscaler](
+		ctx, r.Client, scope.server, scope.operand.HorizontalPodAutoscaler, autoscalingv2ac.ExtractHorizontalPodAutoscaler)
 	return err
-}
-
-func autoscaler(s *v1alpha1.VirtualMCPServer) *autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration {
-	a := s.Spec.Autoscaling
-	scaler := autoscalingv2ac.HorizontalPodAutoscaler(v1alpha1.OperandName(s.Name), s.Namespace).
-		WithOwnerReferences(ownerReference(s)).
-		WithSpec(autoscalingv2ac.HorizontalPodAutoscalerSpec().
-			WithScaleTargetRef(autoscalingv2ac.CrossVersionObjectReference().
-				WithAPIVersion("apps/v1").WithKind("Deployment").WithName(v1alpha1.OperandName(s.Name))).
-			WithMinReplicas(a.MinPods()).
-			WithMaxReplicas(a.MaxReplicas).
-			WithMetrics(autoscalingv2ac.MetricSpec().
-				WithType(autoscalingv2.ResourceMetricSourceType).
-				WithResource(autoscalingv2ac.ResourceMetricSource().
-					WithName(corev1.ResourceCPU).
-					WithTarget(autoscalingv2ac.MetricTarget().
-						WithType(autoscalingv2.UtilizationMetricType).
-						WithAverageUtilization(a.TargetCPU())))))
-	return scaler.
-		WithLabels(operand.Plain(s.Spec.CommonMetadata.Labels)).
-		WithLabels(map[string]string{
-			v1alpha1.ManagedByLabel:        v1alpha1.ManagedByValue,
-			v1alpha1.VirtualMCPServerLabel: s.Name,
-		}).
-		WithAnnotations(operand.Plain(s.Spec.CommonMetadata.Annotations))
 }

@@ -228,6 +228,7 @@ func (r *VirtualMCPServerReconciler) input(s *v1alpha1.VirtualMCPServer) operand
 			OwnURLs:      operand.OwnURLs(s.Name, s.Namespace, s.Spec.Endpoint),
 		},
 		Replicas:         s.Spec.Replicas,
+		Autoscaling:      s.Spec.Autoscaling,
 		Service:          s.Spec.Endpoint.Service,
 		Resources:        s.Spec.Resources,
 		ImagePullSecrets: s.Spec.ImagePullSecrets,
@@ -276,7 +277,7 @@ func (r *VirtualMCPServerReconciler) apply(ctx context.Context, scope *virtualMC
 			f.deployment, err = ensure[appsv1.Deployment](ctx, r.Client, scope.server, o.Deployment, appsv1ac.ExtractDeployment)
 			return err
 		}},
-		{v1alpha1.ConditionDeploymentReady, func() error { return r.autoscale(ctx, scope.server) }},
+		{v1alpha1.ConditionDeploymentReady, func() error { return r.autoscale(ctx, scope) }},
 		{v1alpha1.ConditionServiceReady, func() (err error) {
 			f.service, err = ensure[corev1.Service](ctx, r.Client, scope.server, o.Service, corev1ac.ExtractService)
 			return err

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,12 +17,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
 
-// tryPatched asks the API server about the patched Deployment and Service before anything changes, by a dry run. It knows rules
+// tryPatched asks the API server about the patched Deployment, Service and HorizontalPodAutoscaler before anything changes, by a dry run. It knows rules
 // that rendering does not, for example that a toleration has an operator of its own; without asking, rights and configuration
 // would have changed by the time it refuses. Nothing is sent if nothing is to change. Other objects have only labels and
 // annotations that a patch may change, and rendering checks those.
@@ -36,6 +38,10 @@ func (r *VirtualMCPServerReconciler) tryPatched(ctx context.Context, scope *virt
 		}},
 		{"Service", func() error {
 			return tryApply[corev1.Service](ctx, r.Client, scope.server, o.Service, corev1ac.ExtractService)
+		}},
+		{"HorizontalPodAutoscaler", func() error {
+			return tryApply[autoscalingv2.HorizontalPodAutoscaler](
+				ctx, r.Client, scope.server, o.HorizontalPodAutoscaler, autoscalingv2ac.ExtractHorizontalPodAutoscaler)
 		}},
 	} {
 		if !slices.ContainsFunc(scope.server.Spec.Patches, func(p v1alpha1.Patch) bool { return p.Target.Kind == target.kind }) {

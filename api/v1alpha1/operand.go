@@ -16,7 +16,7 @@ import (
 
 // PatchKinds are the kinds that a patch may have as its target: everything that is provisioned for a VirtualMCPServer.
 func PatchKinds() []PatchKind {
-	return []PatchKind{"ServiceAccount", "Role", "RoleBinding", "ConfigMap", "Lease", "Deployment", "Service"}
+	return []PatchKind{"ServiceAccount", "Role", "RoleBinding", "ConfigMap", "Lease", "Deployment", "Service", "HorizontalPodAutoscaler"}
 }
 
 // Bounds of what a user says about the operand.

@@ -167,7 +167,7 @@ type Autoscaling struct {
 
 // PatchKind is a kind of object that the operator provisions for a VirtualMCPServer.
 //
-// +kubebuilder:validation:Enum=ServiceAccount;Role;RoleBinding;ConfigMap;Lease;Deployment;Service
+// +kubebuilder:validation:Enum=ServiceAccount;Role;RoleBinding;ConfigMap;Lease;Deployment;Service;HorizontalPodAutoscaler
 type PatchKind string
 
 // Bounds of spec.patches.
@@ -178,7 +178,7 @@ const (
 	MaxPatchLength = 16384
 )
 
-// PatchTarget names what a patch changes. There is one object of each kind.
+// PatchTarget names what a patch changes. There is one object of each kind, the HorizontalPodAutoscaler only with spec.autoscaling.
 type PatchTarget struct {
 	// kind is the kind of the object.
 	// +required

@@ -55,6 +55,7 @@ func TestHostilePatchesAreRefused(t *testing.T) {
 		alone      = "for the container vmcp alone"
 	)
 	static := input("team")
+	static.Autoscaling = &v1alpha1.Autoscaling{MaxReplicas: 7}
 	static.CredentialSecrets = []string{"grafana-token"}
 	plain, err := operand.Render(static)
 	if err != nil {
@@ -233,6 +234,12 @@ func TestHostilePatchesAreRefused(t *testing.T) {
 		"AppArmor":           {"Deployment", "spec: {template: {metadata: {annotations: {container.apparmor.security.beta.kubernetes.io/vmcp: unconfined}}}}", restricted},
 		"sysctl":             {"Deployment", pod(`"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}`), restricted},
 		"Windows":            {"Deployment", pod(`"os": {"name": "windows"}`), "another operating system"},
+
+		// The number of pods.
+		"scales another":  {"HorizontalPodAutoscaler", "spec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: other}}", "what the HorizontalPodAutoscaler scales"},
+		"other bounds":    {"HorizontalPodAutoscaler", "spec: {maxReplicas: 1000}", "change spec.autoscaling"},
+		"no autoscaler":   {"HorizontalPodAutoscaler", "$patch: delete", "deletes the HorizontalPodAutoscaler"},
+		"foreign scaling": {"HorizontalPodAutoscaler", "metadata: {labels: {app.kubernetes.io/managed-by: Helm}}", finds},
 
 		// The address.
 		"external name": {"Service", "spec: {type: ExternalName, externalName: evil.example.com}", "cluster address"},

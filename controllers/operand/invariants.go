@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -31,14 +32,20 @@ type objects struct {
 	Lease          *coordinationv1.Lease
 	Deployment     *appsv1.Deployment
 	Service        *corev1.Service
+	// HorizontalPodAutoscaler may be nil.
+	HorizontalPodAutoscaler *autoscalingv2.HorizontalPodAutoscaler
 }
 
 func newObjects(o *Operand) (*objects, error) {
 	is := &objects{}
-	for kind, intent := range map[string]any{
+	intents := map[string]any{
 		"ServiceAccount": o.ServiceAccount, "Role": o.Role, "RoleBinding": o.RoleBinding, "ConfigMap": o.ConfigMap,
 		"Lease": o.Lease, "Deployment": o.Deployment, "Service": o.Service,
-	} {
+	}
+	if o.HorizontalPodAutoscaler != nil {
+		intents[kindAutoscaler] = o.HorizontalPodAutoscaler
+	}
+	for kind, intent := range intents {
 		if err := is.set(kind, intent); err != nil {
 			return nil, err
 		}
@@ -67,6 +74,8 @@ func (o *objects) set(kind string, intent any) error {
 		o.Deployment, err = typed[appsv1.Deployment](data)
 	case "Service":
 		o.Service, err = typed[corev1.Service](data)
+	case kindAutoscaler:
+		o.HorizontalPodAutoscaler, err = typed[autoscalingv2.HorizontalPodAutoscaler](data)
 	}
 	if err != nil {
 		return fmt.Errorf("the patched %s: %w", kind, err)
@@ -81,7 +90,7 @@ func typed[T any](data []byte) (*T, error) {
 
 // metadata is what names an object, by kind; pods are the template of the Deployment's.
 func (o *objects) metadata() map[string]*metav1.ObjectMeta {
-	return map[string]*metav1.ObjectMeta{
+	all := map[string]*metav1.ObjectMeta{
 		"ServiceAccount": &o.ServiceAccount.ObjectMeta,
 		"Role":           &o.Role.ObjectMeta,
 		"RoleBinding":    &o.RoleBinding.ObjectMeta,
@@ -91,10 +100,14 @@ func (o *objects) metadata() map[string]*metav1.ObjectMeta {
 		"Service":        &o.Service.ObjectMeta,
 		"pod template":   &o.Deployment.Spec.Template.ObjectMeta,
 	}
+	if o.HorizontalPodAutoscaler != nil {
+		all[kindAutoscaler] = &o.HorizontalPodAutoscaler.ObjectMeta
+	}
+	return all
 }
 
 func (o *objects) types() map[string]metav1.TypeMeta {
-	return map[string]metav1.TypeMeta{
+	all := map[string]metav1.TypeMeta{
 		"ServiceAccount": o.ServiceAccount.TypeMeta,
 		"Role":           o.Role.TypeMeta,
 		"RoleBinding":    o.RoleBinding.TypeMeta,
@@ -103,6 +116,10 @@ func (o *objects) types() map[string]metav1.TypeMeta {
 		"Deployment":     o.Deployment.TypeMeta,
 		"Service":        o.Service.TypeMeta,
 	}
+	if o.HorizontalPodAutoscaler != nil {
+		all[kindAutoscaler] = o.HorizontalPodAutoscaler.TypeMeta
+	}
+	return all
 }
 
 func (o *objects) pod() *corev1.PodSpec { return &o.Deployment.Spec.Template.Spec }
@@ -148,6 +165,7 @@ var invariants = []invariant{
 	restrictedPods,
 	sameServicePort,
 	clusterAddress,
+	sameScaling,
 }
 
 func sameTypes(was, is *objects) string {
@@ -284,6 +302,19 @@ func clusterAddress(_, is *objects) string {
 	default:
 		return ""
 	}
+}
+
+// sameScaling leaves metrics and behaviour to patches, and the rest to spec.autoscaling, which the hand-over of the number of pods goes by.
+func sameScaling(was, is *objects) string {
+	if was.HorizontalPodAutoscaler == nil {
+		return ""
+	}
+	a, b := was.HorizontalPodAutoscaler.Spec, is.HorizontalPodAutoscaler.Spec
+	if a.ScaleTargetRef != b.ScaleTargetRef {
+		return "the patch changes what the HorizontalPodAutoscaler scales"
+	}
+	return unless(equality.Semantic.DeepEqual(a.MinReplicas, b.MinReplicas) && a.MaxReplicas == b.MaxReplicas,
+		"the patch changes the bounds of the HorizontalPodAutoscaler; change spec.autoscaling instead")
 }
 
 // unless returns a sentence if a rule does not hold.

@@ -15,9 +15,11 @@ import (
 	"slices"
 	"strconv"
 
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
@@ -42,6 +44,9 @@ const (
 
 	// placeholder is the name of every object in the base, and of its container.
 	placeholder = "vmcp"
+
+	// kindAutoscaler is the kind of the object that not every gateway has.
+	kindAutoscaler = "HorizontalPodAutoscaler"
 )
 
 // Names of environment variables that the runtime reads.
@@ -71,6 +76,8 @@ type Input struct {
 	Configuration configv1alpha1.RuntimeConfiguration
 	// Replicas is the number of pods; nil means that somebody else chooses it.
 	Replicas *int32
+	// Autoscaling is how an autoscaler chooses it; nil means that there is none.
+	Autoscaling *v1alpha1.Autoscaling
 	// Service is what a user says about the Service. It has been validated.
 	Service v1alpha1.EndpointService
 	// Resources are those of the runtime's container; nil means the ones of the base.
@@ -146,9 +153,14 @@ func newOverlay(in Input) (*kustomize.Kustomization, error) {
 	if common := in.CommonMetadata.Labels; len(common) > 0 {
 		labels = append(labels, kustomize.Label{Pairs: Plain(common), IncludeTemplates: true})
 	}
+	var components []string
+	if in.Autoscaling != nil {
+		components = []string{path.Join("..", componentsDir, "autoscaling")}
+	}
 	return &kustomize.Kustomization{
 		TypeMeta:          kustomize.TypeMeta{APIVersion: kustomize.KustomizationVersion, Kind: kustomize.KustomizationKind},
 		Resources:         []string{path.Join("..", baseDir)},
+		Components:        components,
 		Namespace:         in.Namespace,
 		NameSuffix:        "-" + in.Name,
 		Labels:            labels,
@@ -187,6 +199,9 @@ func newPatches(in Input) ([]kustomize.Patch, error) {
 		{"Deployment", appsv1ac.Deployment(placeholder, "").WithSpec(deploymentSpec(in))},
 		{"Service", servicePatch(in.Service)},
 	}
+	if in.Autoscaling != nil {
+		particular = append(particular, particularPatch{kindAutoscaler, autoscalerPatch(in.Autoscaling)})
+	}
 	if in.Resources != nil {
 		particular = append(particular, particularPatch{"Deployment", resourcesPatch(*in.Resources)})
 	}
@@ -219,6 +234,20 @@ func deploymentSpec(in Input) *appsv1ac.DeploymentSpecApplyConfiguration {
 				WithContainers(container(in))))
 	spec.Replicas = in.Replicas
 	return spec
+}
+
+func autoscalerPatch(a *v1alpha1.Autoscaling) *autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration {
+	return autoscalingv2ac.HorizontalPodAutoscaler(placeholder, "").
+		WithSpec(autoscalingv2ac.HorizontalPodAutoscalerSpec().
+			WithMinReplicas(a.MinPods()).
+			WithMaxReplicas(a.MaxReplicas).
+			WithMetrics(autoscalingv2ac.MetricSpec().
+				WithType(autoscalingv2.ResourceMetricSourceType).
+				WithResource(autoscalingv2ac.ResourceMetricSource().
+					WithName(corev1.ResourceCPU).
+					WithTarget(autoscalingv2ac.MetricTarget().
+						WithType(autoscalingv2.UtilizationMetricType).
+						WithAverageUtilization(a.TargetCPU())))))
 }
 
 // servicePatch replaces values of the base: in a merge another port would be a second one.

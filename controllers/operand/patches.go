@@ -55,7 +55,7 @@ func applyPatches(rendered *Operand, resources resmap.ResMap, patches []v1alpha1
 func applyPatch(patched *Operand, is *objects, r *resource.Resource, p v1alpha1.Patch) error {
 	kind := string(p.Target.Kind)
 	if r == nil {
-		return fmt.Errorf("a gateway has no %s", kind)
+		return fmt.Errorf("this gateway has no %s", kind)
 	}
 	if err := transform(r, p.Patch); err != nil {
 		return err

@@ -180,6 +180,7 @@ func TestSamplesRender(t *testing.T) {
 func TestCommonMetadataIsEverywhere(t *testing.T) {
 	g := NewWithT(t)
 	in := input("team")
+	in.Autoscaling = &v1alpha1.Autoscaling{MaxReplicas: 7}
 	in.CommonMetadata = v1alpha1.CommonMetadata{
 		Labels: map[string]v1alpha1.LabelValue{"team": "platform"}, Annotations: map[string]v1alpha1.AnnotationValue{"example.com/owner": "me"},
 	}
@@ -248,7 +249,7 @@ func BenchmarkRenderPatched(b *testing.B) {
 func objectOf(o *operand.Operand, kind v1alpha1.PatchKind) any {
 	return map[v1alpha1.PatchKind]any{
 		"ServiceAccount": o.ServiceAccount, "Role": o.Role, "RoleBinding": o.RoleBinding, "ConfigMap": o.ConfigMap,
-		"Lease": o.Lease, "Deployment": o.Deployment, "Service": o.Service,
+		"Lease": o.Lease, "Deployment": o.Deployment, "Service": o.Service, "HorizontalPodAutoscaler": o.HorizontalPodAutoscaler,
 	}[kind]
 }
 
@@ -270,4 +271,20 @@ func kindsOf(patches []v1alpha1.Patch) []v1alpha1.PatchKind {
 		}
 	}
 	return kinds
+}
+
+// How an autoscaler scales is a matter of taste; between which bounds, the spec says.
+func TestAutoscalerPatch(t *testing.T) {
+	g := NewWithT(t)
+	in := input("team")
+	in.Autoscaling = &v1alpha1.Autoscaling{MaxReplicas: 7}
+	in.Patches = []v1alpha1.Patch{patch("HorizontalPodAutoscaler", `spec: {behavior: {scaleDown: {stabilizationWindowSeconds: 900}}}`)}
+	o, err := operand.Render(in)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(o.HorizontalPodAutoscaler.Spec.Behavior.ScaleDown.StabilizationWindowSeconds).To(HaveValue(BeEquivalentTo(900)))
+	g.Expect(o.HorizontalPodAutoscaler.Spec.MaxReplicas).To(HaveValue(BeEquivalentTo(7)))
+
+	in.Autoscaling = nil
+	_, err = operand.Render(in)
+	g.Expect(err).To(MatchError("spec.patches[0]: this gateway has no HorizontalPodAutoscaler"))
 }

@@ -1,7 +1,7 @@
 // Copyright The vmcp-operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package operand renders what the operator provisions for a VirtualMCPServer: a Kustomize base that is embedded here, and
+// Package operand renders what the operator provisions for a VirtualMCPServer: a Kustomize base and components that are embedded here, and
 // one overlay per VirtualMCPServer, built in memory.
 package operand
 
@@ -15,6 +15,7 @@ import (
 	"reflect"
 
 	appsv1 "k8s.io/client-go/applyconfigurations/apps/v1"
+	autoscalingv2 "k8s.io/client-go/applyconfigurations/autoscaling/v2"
 	coordinationv1 "k8s.io/client-go/applyconfigurations/coordination/v1"
 	corev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	rbacv1 "k8s.io/client-go/applyconfigurations/rbac/v1"
@@ -27,13 +28,14 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-//go:embed base
-var base embed.FS
+//go:embed base components
+var embedded embed.FS
 
 // Folders of the in-memory file system that krusty reads.
 const (
-	baseDir    = "base"
-	overlayDir = "overlay"
+	baseDir       = "base"
+	componentsDir = "components"
+	overlayDir    = "overlay"
 )
 
 // Operand is everything that is provisioned for one VirtualMCPServer, in the form in which it is applied. Treat it as
@@ -46,6 +48,8 @@ type Operand struct {
 	Lease          *coordinationv1.LeaseApplyConfiguration
 	Deployment     *appsv1.DeploymentApplyConfiguration
 	Service        *corev1.ServiceApplyConfiguration
+	// HorizontalPodAutoscaler is nil if there is to be none.
+	HorizontalPodAutoscaler *autoscalingv2.HorizontalPodAutoscalerApplyConfiguration
 }
 
 // Render builds the objects for in. It is a pure function: equal inputs give equal objects. It reads nothing but the embedded
@@ -77,14 +81,14 @@ func Render(in Input) (*Operand, error) {
 	return applyPatches(rendered, resources, in.Patches)
 }
 
-// newFileSystem holds the embedded base and the overlay; krusty sees nothing else.
+// newFileSystem holds the embedded base and components, and the overlay; krusty sees nothing else.
 func newFileSystem(overlay []byte) (filesys.FileSystem, error) {
 	files := filesys.MakeFsInMemory()
-	err := fs.WalkDir(base, baseDir, func(name string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(embedded, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		data, err := base.ReadFile(name)
+		data, err := embedded.ReadFile(name)
 		if err != nil {
 			return err
 		}
@@ -113,6 +117,10 @@ func decode(resources resmap.ResMap) (*Operand, error) {
 		if err := decodeStrict(r, target); err != nil {
 			return nil, fmt.Errorf("%s %s: %w", kind, r.GetName(), err)
 		}
+	}
+	if targets[kindAutoscaler] != nil {
+		o.HorizontalPodAutoscaler = nil // the only one that is optional
+		delete(targets, kindAutoscaler)
 	}
 	var errs []error
 	for kind := range targets {

@@ -85,19 +85,28 @@ func TestRenderGolden(t *testing.T) {
 			},
 		},
 	}}
+	autoscaled := input("autoscaled")
+	autoscaled.Autoscaling = &v1alpha1.Autoscaling{MinReplicas: new(int32(2)), MaxReplicas: 7, TargetCPUUtilizationPercentage: new(int32(60))}
+	autoscaled.CommonMetadata.Labels = map[string]v1alpha1.LabelValue{"team": "platform"}
 	for name, in := range map[string]operand.Input{
-		"static":  static,
-		"dynamic": input("team"),
-		"exposed": exposed,
-		"proxied": proxied,
-		"longest": input(strings.Repeat("a", 52)),
+		"static":     static,
+		"dynamic":    input("team"),
+		"exposed":    exposed,
+		"proxied":    proxied,
+		"autoscaled": autoscaled,
+		"longest":    input(strings.Repeat("a", 52)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			o, err := operand.Render(in)
 			g.Expect(err).NotTo(HaveOccurred())
-			golden(t, filepath.Join("testdata", name+".golden.yaml"),
-				o.ServiceAccount, o.Role, o.RoleBinding, o.ConfigMap, o.Lease, o.Deployment, o.Service)
+			objects := []any{o.ServiceAccount, o.Role, o.RoleBinding, o.ConfigMap, o.Lease, o.Deployment, o.Service}
+			if in.Autoscaling != nil {
+				objects = append(objects, o.HorizontalPodAutoscaler)
+			} else {
+				g.Expect(o.HorizontalPodAutoscaler).To(BeNil())
+			}
+			golden(t, filepath.Join("testdata", name+".golden.yaml"), objects...)
 		})
 	}
 }

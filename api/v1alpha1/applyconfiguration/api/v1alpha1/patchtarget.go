@@ -12,7 +12,7 @@ import (
 // PatchTargetApplyConfiguration represents a declarative configuration of the PatchTarget type for use
 // with apply.
 //
-// PatchTarget names what a patch changes. There is one object of each kind.
+// PatchTarget names what a patch changes. There is one object of each kind, the HorizontalPodAutoscaler only with spec.autoscaling.
 type PatchTargetApplyConfiguration struct {
 	// kind is the kind of the object.
 	Kind *apiv1alpha1.PatchKind `json:"kind,omitempty"`
