@@ -115,12 +115,19 @@ func (f *fixture) report(s *v1alpha1.VirtualMCPServer, generation int64) {
 // say about that.
 func (f *fixture) converge(name string) *v1alpha1.VirtualMCPServer {
 	f.t.Helper()
+	s := f.serve(name)
+	f.settles(name)
+	return s
+}
+
+// serve provisions a server, rolls its Deployment out and reports for it.
+func (f *fixture) serve(name string) *v1alpha1.VirtualMCPServer {
+	f.t.Helper()
 	s := f.server(name, "team")
 	f.create(s)
 	f.Eventually(func(g Gomega) { f.operand(g, name) }).Should(Succeed())
 	f.rollOut(v1alpha1.OperandName(name))
 	f.report(s, s.Generation)
-	f.settles(name)
 	return s
 }
 

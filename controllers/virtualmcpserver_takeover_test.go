@@ -199,7 +199,7 @@ func TestTakeoverThroughWatches(t *testing.T) {
 	})
 	f.create(f.group("team"))
 	o := &operator{fixture: f}
-	s := f.converge(gatewayName)
+	s := f.serve(gatewayName)
 	reporting := haveCondition(v1alpha1.ConditionRuntimeReporting, metav1.ConditionTrue, v1alpha1.ReasonReporting)
 	o.expectReporting(f.eventually(gatewayName, reporting))
 
