@@ -64,9 +64,9 @@ func (e *notOwnedError) Error() string {
 // ensure makes the API server's object be what want says, on behalf of owner, and returns the object as it is then.
 //
 // It applies only what differs: what our field manager owns of the cached object (managedFields, by client-go's Extract…
-// functions, or the fingerprint of it that the cache keeps) is compared with want, and a request is sent on a difference only. Drift, fields that somebody else took over and
-// fields that were dropped from want are all differences. An object that owner does not control is left alone and reported as
-// a *notOwnedError. Each request carries the resourceVersion that it was decided on.
+// functions, or the fingerprint of it that the cache keeps) is compared with want, and a request is sent on a difference only.
+// Drift, fields that somebody else took over and fields that were dropped from want are all differences. An object that owner does
+// not control is left alone and reported as a *notOwnedError. Each request carries the resourceVersion that it was decided on.
 func ensure[T any, A intent, O object[T]](
 	ctx context.Context, c Client, owner client.Object, want A, extract func(O, string) (A, error),
 ) (O, error) {

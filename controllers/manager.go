@@ -73,9 +73,9 @@ func ParseNamespaces(value string) []string {
 
 // CacheOptions say what the operator keeps in memory, of the namespaces given or of all.
 //
-// What it provisions is kept by label, with a fingerprint in place of what it is compared by (see fingerprinted). ServiceAccounts and Services are kept whole, because MCPBackends may name any of them and
-// their coming, going and changing has to wake the controller; of those that are not ours only what is asked for stays (see
-// trimForeign), a few hundred bytes each. Nothing else that belongs to others is kept, no Secret and no Pod, and a read of a
+// What it provisions is kept by label, with a fingerprint in place of what it is compared by (see fingerprinted). ServiceAccounts and
+// Services are kept all, because MCPBackends may name any of them and their coming, going and changing has to wake the controller; of
+// those that are not ours only what is asked for stays (see trimForeign), a few hundred bytes each. Nothing else that belongs to others is kept, no Secret and no Pod, and a read of a
 // kind that is not listed here fails instead of filling the memory.
 func CacheOptions(namespaces []string) cache.Options {
 	byLabel := labels.SelectorFromSet(labels.Set{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue})

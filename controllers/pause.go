@@ -87,7 +87,7 @@ func (r *VirtualMCPServerReconciler) leaveAlone(ctx context.Context, s *v1alpha1
 	}
 	owned, err := acv1alpha1.ExtractVirtualMCPServerStatus(s, v1alpha1.OperatorFieldManager)
 	if err != nil {
-		return ctrl.Result{}, fmt.Errorf("reading the managed fields of the status: %w", err)
+		return ctrl.Result{}, unreadable(err)
 	}
 	have, want, at := sortStatus(owned.Status), acv1alpha1.VirtualMCPServerStatus(), now(r.Now)
 	if have != nil {

@@ -337,7 +337,7 @@ func (r *VirtualMCPServerReconciler) applyStatus(ctx context.Context, scope *vir
 	s, f, at := scope.server, &scope.facts, now(r.Now)
 	owned, err := acv1alpha1.ExtractVirtualMCPServerStatus(s, v1alpha1.OperatorFieldManager)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("reading the managed fields of the status: %w", err)
+		return time.Time{}, unreadable(err)
 	}
 	have, want := sortStatus(owned.Status), sortStatus(newVirtualMCPServerStatus(s, *f, at))
 	if equality.Semantic.DeepEqual(have, want) {

@@ -180,7 +180,7 @@ func (f *virtualMCPServerFacts) observeOwners(s *v1alpha1.VirtualMCPServer) erro
 		owned, err := acv1alpha1.ExtractVirtualMCPServerStatus(s, manager)
 		switch {
 		case err != nil:
-			return false, nil, fmt.Errorf("reading the managed fields of the status: %w", err)
+			return false, nil, unreadable(err)
 		case owned.Status == nil:
 			return false, nil, nil
 		default:
