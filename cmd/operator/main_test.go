@@ -22,6 +22,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
@@ -75,11 +76,9 @@ func TestRuntimeImageIsRequired(t *testing.T) {
 	g.Expect(output.String()).To(ContainSubstring("RELATED_IMAGE_RUNTIME is not set"))
 }
 
-// The program as it is started in a pod: it leads, answers its probes, guards its metrics, provisions in all namespaces, and gives
-// the lead back when it is told to stop.
-func TestOperatorLeadsAndLetsGo(t *testing.T) {
-	t.Parallel()
-	g := NewWithT(t)
+// controlPlane starts an API server with our CRDs that ends with the test. It returns how to reach it, also as a kubeconfig file.
+func controlPlane(t *testing.T, g *WithT) (config *rest.Config, kubeconfig string) {
+	t.Helper()
 	environment := &envtest.Environment{
 		CRDDirectoryPaths:     []string{filepath.Join("..", "..", "config", "crd", "bases")},
 		ErrorIfCRDPathMissing: true,
@@ -87,8 +86,17 @@ func TestOperatorLeadsAndLetsGo(t *testing.T) {
 	config, err := environment.Start()
 	g.Expect(err).NotTo(HaveOccurred(), "KUBEBUILDER_ASSETS must name the folder of kube-apiserver and etcd")
 	t.Cleanup(func() { g.Expect(environment.Stop()).To(Succeed()) })
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
 	g.Expect(os.WriteFile(kubeconfig, environment.KubeConfig, 0o600)).To(Succeed())
+	return config, kubeconfig
+}
+
+// The program as it is started in a pod: it leads, answers its probes, guards its metrics, provisions in all namespaces, and gives
+// the lead back when it is told to stop.
+func TestOperatorLeadsAndLetsGo(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	config, kubeconfig := controlPlane(t, g)
 
 	metrics, probes := freeAddress(g), freeAddress(g)
 	operator := program(t, t.Output(), map[string]string{

@@ -5,8 +5,6 @@ package main
 
 import (
 	"net/http"
-	"os"
-	"path/filepath"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -30,15 +28,7 @@ func TestReadinessWaitsForOLM(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	g.SetDefaultEventuallyTimeout(soon)
-	environment := &envtest.Environment{
-		CRDDirectoryPaths:     []string{filepath.Join("..", "..", "config", "crd", "bases")},
-		ErrorIfCRDPathMissing: true,
-	}
-	config, err := environment.Start()
-	g.Expect(err).NotTo(HaveOccurred(), "KUBEBUILDER_ASSETS must name the folder of kube-apiserver and etcd")
-	t.Cleanup(func() { g.Expect(environment.Stop()).To(Succeed()) })
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	g.Expect(os.WriteFile(kubeconfig, environment.KubeConfig, 0o600)).To(Succeed())
+	config, kubeconfig := controlPlane(t, g)
 	scheme, err := controllers.NewScheme()
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(apiv2.AddToScheme(scheme)).To(Succeed())
