@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -111,7 +112,7 @@ func TestAuth_OnEveryRequest(t *testing.T) {
 			if _, err := c.Call(ctx, "tools/call", json.RawMessage(`{"name":"beta","arguments":{"x":1}}`)); err != nil {
 				t.Fatal(err)
 			}
-			if tc.transport == v1alpha1.TransportStreamableHTTP {
+			if slices.Contains(tc.methods, http.MethodGet) {
 				eventually(t, "the stream of notifications was asked for", func() bool { return g.count(http.MethodGet, oldValue) > 0 })
 			}
 			c.Close()
@@ -235,10 +236,12 @@ func TestAuth_CredentialsDoNotFollowARedirect(t *testing.T) {
 func TestAuth_RefusalNamesTheConfig(t *testing.T) {
 	g := &guarded{Handler: http.NotFoundHandler(), value: newValue}
 	url := serve(t, g) + "/mcp"
-	for _, transport := range []v1alpha1.Transport{v1alpha1.TransportStreamableHTTP, v1alpha1.TransportSSE} {
+	for transport, request := range map[v1alpha1.Transport]string{
+		v1alpha1.TransportStreamableHTTP: "server/discover", v1alpha1.TransportSSE: "initialize",
+	} {
 		c := newAuthorizedClient(t, url, transport, oldValue)
 		f := c.Classify(c.Probe(deadline(t, 5*time.Second)))
-		want := url + ` answered 401 Unauthorized to an MCP initialize request: it refuses the credentials of MCPExternalAuthConfig "docs-token"`
+		want := url + ` answered 401 Unauthorized to an MCP ` + request + ` request: it refuses the credentials of MCPExternalAuthConfig "docs-token"`
 		if f.Reason != v1alpha1.ReasonUnauthorized || !f.Unauthorized || f.Message != want {
 			t.Errorf("%s: %+v, want %s", transport, f, want)
 		}

@@ -9,27 +9,48 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/auth"
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 )
 
-// Methods of MCP that the client sends by itself.
+// Methods of MCP that the edge sends by itself or looks at.
 const (
 	methodInitialize    = string(mcp.MethodInitialize)
+	methodDiscover      = "server/discover"
 	methodPing          = string(mcp.MethodPing)
-	methodInitialized   = "notifications/initialized"
-	methodCancelled     = "notifications/cancelled"
+	methodToolsCall     = string(mcp.MethodToolsCall)
 	methodToolsList     = string(mcp.MethodToolsList)
 	methodPromptsList   = string(mcp.MethodPromptsList)
 	methodResourcesList = string(mcp.MethodResourcesList)
 	methodTemplatesList = string(mcp.MethodResourcesTemplatesList)
+	methodSetLevel      = string(mcp.MethodSetLogLevel)
+	methodSubscribe     = "resources/subscribe"
+	methodUnsubscribe   = "resources/unsubscribe"
+	methodListen        = "subscriptions/listen"
+	methodInitialized   = "notifications/initialized"
+	methodCancelled     = "notifications/cancelled"
+	methodProgress      = "notifications/progress"
+	methodMessage       = "notifications/message"
+	methodUpdated       = "notifications/resources/updated"
+	methodRootsChanged  = "notifications/roots/list_changed"
+	methodAcknowledged  = "notifications/subscriptions/acknowledged"
+)
+
+const (
+	// farewellTimeout is how long the end of the sessions may take; nobody should wait for it.
+	farewellTimeout = 2 * time.Second
+	// maxFarewells bounds how many sessions are ended at a time when the client is closed.
+	maxFarewells = 64
 )
 
 // Limits bounds what a backend can make the gateway wait for or hold. A zero field has the default.
@@ -78,45 +99,72 @@ type Options struct {
 	Limits Limits
 }
 
-// Client speaks to one backend: in this cut with the MCP revisions up to 2025-11-25, which begin with initialize, over
-// streamable HTTP or HTTP+SSE. It opens a session on the first use, keeps the stream of notifications open while the session
-// lasts, and opens another session when the backend has forgotten the present one. It is safe for concurrent use.
+// Client speaks to one backend, over streamable HTTP in whichever era it speaks, or over HTTP+SSE. It finds the era out by itself and
+// remembers it. Sessions of the legacy era are opened on first use and replaced when the backend has forgotten them. It implements
+// relay.Upstream and is safe for concurrent use.
 type Client struct {
 	target Target
-	opts   Options
 	limits Limits
 	log    *slog.Logger
+	url    *url.URL
+	info   []byte // clientInfo, encoded
+	agent  string
+	id     string // the gateway's, for trails
 
 	transport http.RoundTripper
 	closeIdle func()
 	auth      *auth.Transport // nil if the backend is called without credentials
 
 	nextID  atomic.Int64
-	version atomic.Pointer[string]
+	verdict atomic.Pointer[verdict]
+	version atomic.Pointer[string] // of the last legacy session
 	changes announcer
 
-	// opening is held while a session is opened. It is a channel so that waiting for it ends with the caller's context.
-	opening chan struct{}
+	// service is the session of clients that have none, and of the gateway itself.
+	service   *session
+	watches   watches
+	listening *listening
+	listens   atomic.Int64 // streams of subscriptions/listen that were opened
+	// hasRead is set once the lists have been read: what changed before the stream opened has then to be announced.
+	hasRead atomic.Bool
 
-	mu        sync.Mutex // guards the fields below
-	session   *session
-	wasOpened bool
-	closed    bool
+	// probing and subscribing are held while the era is probed, and while subscriptions change. They are channels so that waiting for
+	// them ends with the caller's context.
+	probing, subscribing chan struct{}
+
+	// life ends when the client is closed.
+	life context.Context //nolint:containedctx // that of all that the client has running
+	end  context.CancelFunc
+	// farewell ends a moment later: it is that of the requests that end sessions.
+	farewell    context.Context //nolint:containedctx // as life
+	endFarewell context.CancelFunc
+
+	mu       sync.Mutex // guards the fields below
+	sessions map[*session]struct{}
+	closed   bool
 
 	cleanup sync.WaitGroup
 }
 
+var _ relay.Upstream = (*Client)(nil)
+
 // NewClient makes a client of a backend. Nothing is opened before its first use.
 func NewClient(t Target, opts Options) *Client {
 	c := &Client{
-		target:    t,
-		opts:      opts,
-		limits:    opts.Limits.withDefaults(),
-		log:       opts.Logger,
-		transport: opts.Transport,
-		closeIdle: func() {},
-		opening:   make(chan struct{}, 1),
+		target:      t,
+		limits:      opts.Limits.withDefaults(),
+		log:         opts.Logger,
+		transport:   opts.Transport,
+		closeIdle:   func() {},
+		probing:     make(chan struct{}, 1),
+		subscribing: make(chan struct{}, 1),
+		sessions:    map[*session]struct{}{},
 	}
+	c.life, c.end = context.WithCancel(context.Background())
+	c.farewell, c.endFarewell = context.WithCancel(context.Background())
+	name, version := orDefault(opts.Name, "vmcp"), orDefault(opts.Version, "unknown")
+	c.info = fmt.Appendf(nil, `{"name":%s,"version":%s}`, encodeString(name), encodeString(version))
+	c.agent, c.id = "vmcp/"+version, opts.GatewayID
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -130,11 +178,18 @@ func NewClient(t Target, opts Options) *Client {
 		c.auth.Use(t.Credential)
 		c.transport = c.auth
 	}
+	var err error
+	if c.url, err = url.Parse(t.URL); err != nil && t.Refused == (Refusal{}) {
+		c.target.Refused = Refusal{Reason: v1alpha1.ReasonInvalidSpec, Message: "the backend's URL is malformed"}
+	}
+	c.service = c.newSession(relay.SessionOptions{})
+	c.service.shared = true
+	c.listening = newListening(c)
 	return c
 }
 
-// UseCredential makes another credential that of all requests from now on. The session goes on; if the backend refuses it with
-// the new credential, another is opened.
+// UseCredential makes another credential that of all requests from now on. Sessions go on; if the backend refuses one with the new
+// credential, another is opened.
 func (c *Client) UseCredential(credential auth.Credential) {
 	if c.auth != nil {
 		c.auth.Use(credential)
@@ -156,46 +211,57 @@ func (c *Client) Classify(err error) Fault {
 	return f
 }
 
-func newTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		ForceAttemptHTTP2:     true,
-		TLSHandshakeTimeout:   5 * time.Second,
-		ExpectContinueTimeout: time.Second,
-		MaxIdleConnsPerHost:   32,
-		IdleConnTimeout:       90 * time.Second,
-	}
-}
-
 // OnListChanged sets what is called when the backend announces that one of its lists changed, or may have changed it unheard
 // because the session or its stream was interrupted. Bursts are merged; calls never overlap. Set it before the first use.
 func (c *Client) OnListChanged(f func()) { c.changes.set(f) }
 
-// ProtocolVersion is the MCP revision of the last session, "" before the first one.
+// ProtocolVersion is the MCP revision in use, "" before it is known.
 func (c *Client) ProtocolVersion() string {
+	if v := c.verdict.Load(); v != nil && v.version != "" {
+		return v.version
+	}
 	if v := c.version.Load(); v != nil {
 		return *v
 	}
 	return ""
 }
 
-// Probe asks the backend for a sign of life: it opens a session if there is none, else it sends a ping. A backend that does
-// not know ping is alive. The caller gives the deadline.
+// Probe asks the backend for a sign of life: server/discover in the modern era; in the legacy era it opens the service session if there is
+// none, else it sends a ping. A backend that does not know ping is alive. The caller gives the deadline.
 func (c *Client) Probe(ctx context.Context) error {
+	if c.target.Refused != (Refusal{}) {
+		return &refusedError{c.target.Refused}
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.limits.Timeout)
 	defer cancel()
-	s, fresh, err := c.acquire(ctx)
-	if err != nil {
+	v := c.verdict.Load()
+	if v == nil || v.era == relay.Modern {
+		now, err := c.reconsider(ctx, v)
+		if err != nil {
+			return err
+		}
+		if now.era == relay.Modern {
+			c.listening.start()
+			return now.refusal
+		}
+		v = now
+	}
+	err := c.probeLegacy(ctx)
+	if c.outdated(ctx, v, err) {
+		return nil // discovered just now
+	}
+	return err
+}
+
+func (c *Client) probeLegacy(ctx context.Context) error {
+	l, fresh, err := c.service.acquire(ctx)
+	if fresh || err != nil {
 		return err
 	}
-	if fresh {
-		return nil
-	}
-	_, err = s.request(ctx, c.nextID.Add(1), methodPing, nil)
+	_, err = l.request(ctx, methodPing, nil)
 	if errors.Is(err, errSessionLost) {
-		c.drop(s)
-		_, _, err = c.acquire(ctx)
+		c.service.drop(l)
+		_, _, err = c.service.acquire(ctx)
 		return err
 	}
 	var rpc *RPCError
@@ -205,125 +271,63 @@ func (c *Client) Probe(ctx context.Context) error {
 	return err
 }
 
-// Call sends one request and returns the backend's result as it came. A JSON-RPC error comes back as *RPCError. If the
-// backend has forgotten the session, and so did not process the request, another session is opened and the request is sent
-// once more. When ctx ends first, the backend is told to stop.
+// Call sends one request of a client without a session and returns the backend's result as it came. A JSON-RPC error comes back as
+// *RPCError.
 func (c *Client) Call(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.limits.Timeout)
-	defer cancel()
-	result, err := c.callOnce(ctx, method, params)
-	if errors.Is(err, errSessionLost) {
-		result, err = c.callOnce(ctx, method, params)
-	}
-	return result, err
-}
-
-func (c *Client) callOnce(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
-	s, _, err := c.acquire(ctx)
+	r, err := ownRequest(method, params)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("encoding %s: %w", method, err)
 	}
-	id := c.nextID.Add(1)
-	result, err := s.request(ctx, id, method, params)
-	switch {
-	case errors.Is(err, errSessionLost):
-		c.drop(s)
-	case err != nil && ctx.Err() != nil:
-		// Up to 2025-11-25 a closed connection is no cancellation: the backend has to be told.
-		c.inBackground(func() { s.cancelled(id) })
-	}
-	return result, err
+	return resultOf(c.Exchange(ctx, r, nil))
 }
 
-// Close ends the session and waits for that at most a few seconds. Calls in flight fail. Close may be called again, but not
+// Close ends all sessions and waits for that at most a few seconds. Calls in flight fail. Close may be called again, but not
 // from the function that OnListChanged was given.
 func (c *Client) Close() {
 	c.mu.Lock()
 	c.closed = true
-	s := c.session
-	c.session = nil
+	sessions := c.sessions
+	c.sessions = nil
 	c.mu.Unlock()
+	c.end()
+	defer c.endFarewell()
+	defer time.AfterFunc(farewellTimeout, c.endFarewell).Stop()
 	c.changes.close()
-	if s != nil {
-		s.close()
+	var closing errgroup.Group
+	closing.SetLimit(maxFarewells)
+	for s := range sessions {
+		closing.Go(func() error { s.Close(); return nil })
 	}
+	_ = closing.Wait() // there are no errors
+	c.service.Close()
 	c.cleanup.Wait()
 	c.closeIdle()
 }
 
-// acquire returns the session, and whether it was opened for this call.
-func (c *Client) acquire(ctx context.Context) (s *session, fresh bool, err error) {
-	if c.target.Refused != (Refusal{}) {
-		return nil, false, &refusedError{c.target.Refused}
-	}
-	if s, err := c.current(); s != nil || err != nil {
-		return s, false, err
-	}
-	select {
-	case c.opening <- struct{}{}:
-		defer func() { <-c.opening }()
-	case <-ctx.Done():
-		return nil, false, fmt.Errorf("waiting for a session with the backend: %w", ctx.Err())
-	}
-	if s, err := c.current(); s != nil || err != nil {
-		return s, false, err
-	}
-	s, err = openSession(ctx, c)
-	if err != nil {
-		return nil, false, fmt.Errorf("opening a session: %w", err)
-	}
-	c.version.Store(&s.protocolVersion)
-
-	c.mu.Lock()
-	closed, gap := c.closed, c.wasOpened
-	if !closed {
-		c.session, c.wasOpened = s, true
-	}
-	c.mu.Unlock()
-	if closed {
-		s.close()
-		return nil, false, errClosed
-	}
-	if gap {
-		c.changes.announce()
-	}
-	return s, true, nil
-}
-
-// current returns the session if there is a living one.
-func (c *Client) current() (*session, error) {
+// keep has Close end a session, unless it is too late for that.
+func (c *Client) keep(s *session) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, errClosed
+		return false
 	}
-	if c.session != nil && c.session.lost() {
-		c.discardLocked(c.session)
-	}
-	return c.session, nil
+	c.sessions[s] = struct{}{}
+	return true
 }
 
-// drop forgets a session that the backend no longer knows.
-func (c *Client) drop(s *session) {
+func (c *Client) forget(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.session == s {
-		c.discardLocked(s)
-	}
+	delete(c.sessions, s)
 }
 
-func (c *Client) discardLocked(s *session) {
-	c.session = nil
-	if !c.closed {
-		c.cleanup.Go(s.close)
-	}
-}
-
-// inBackground runs f unless the client is closed; Close waits for it.
-func (c *Client) inBackground(f func()) {
+// inBackground runs f unless the client is closed, and says whether it does; Close waits for it.
+func (c *Client) inBackground(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closed {
-		c.cleanup.Go(f)
+	if c.closed {
+		return false
 	}
+	c.cleanup.Go(f)
+	return true
 }

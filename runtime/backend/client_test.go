@@ -36,11 +36,15 @@ func TestIndependentServer(t *testing.T) {
 	for name, tc := range map[string]struct {
 		handler   http.Handler
 		transport v1alpha1.Transport
+		version   string
 	}{
-		"sessions":  {mcp.NewStreamableHTTPHandler(server, nil), v1alpha1.TransportStreamableHTTP},
-		"JSON only": {mcp.NewStreamableHTTPHandler(server, &mcp.StreamableHTTPOptions{JSONResponse: true}), v1alpha1.TransportStreamableHTTP},
-		"stateless": {mcp.NewStreamableHTTPHandler(server, &mcp.StreamableHTTPOptions{Stateless: true}), v1alpha1.TransportStreamableHTTP},
-		"SSE":       {mcp.NewSSEHandler(server, nil), v1alpha1.TransportSSE},
+		"sessions":  {mcp.NewStreamableHTTPHandler(server, nil), v1alpha1.TransportStreamableHTTP, "2025-11-25"},
+		"JSON only": {mcp.NewStreamableHTTPHandler(server, &mcp.StreamableHTTPOptions{JSONResponse: true}), v1alpha1.TransportStreamableHTTP, "2025-11-25"},
+		"stateless": {mcp.NewStreamableHTTPHandler(server, &mcp.StreamableHTTPOptions{Stateless: true}), v1alpha1.TransportStreamableHTTP, "2026-07-28"},
+		"stateless, JSON only": {
+			mcp.NewStreamableHTTPHandler(server, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true}), v1alpha1.TransportStreamableHTTP, "2026-07-28",
+		},
+		"SSE": {mcp.NewSSEHandler(server, nil), v1alpha1.TransportSSE, "2025-11-25"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newClient(t, serve(t, tc.handler)+"/mcp", tc.transport, backend.Limits{})
@@ -50,7 +54,7 @@ func TestIndependentServer(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if got := c.ProtocolVersion(); got != "2025-11-25" {
+			if got := c.ProtocolVersion(); got != tc.version {
 				t.Errorf("agreed on %q", got)
 			}
 			inventory, err := c.Inventory(ctx)

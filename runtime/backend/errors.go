@@ -27,6 +27,7 @@ const (
 	CodeInternalError              = -32603
 	CodeResourceNotFound           = -32002
 	CodeHeaderMismatch             = -32020
+	CodeMissingCapability          = -32021
 	CodeUnsupportedProtocolVersion = -32022
 )
 
@@ -121,8 +122,8 @@ func requestOf(method string) string {
 	case 'a', 'e', 'i', 'o', 'u':
 		article = "an"
 	}
-	if method == "initialize" {
-		return "an MCP initialize request"
+	if method == methodInitialize || method == methodDiscover {
+		return "an MCP " + method + " request"
 	}
 	return article + " " + method + " request"
 }

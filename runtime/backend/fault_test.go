@@ -146,7 +146,7 @@ func TestClassifyRealFailures(t *testing.T) {
 		},
 		"401": {
 			answering(http.StatusUnauthorized, "application/json", `{"error":"secret"}`),
-			v1alpha1.ReasonUnauthorized, "BASE/mcp answered 401 Unauthorized to an MCP initialize request: it wants other credentials; name an MCPExternalAuthConfig in the backend's externalAuthConfigRef, or in spec.outgoingAuth of the VirtualMCPServer",
+			v1alpha1.ReasonUnauthorized, "BASE/mcp answered 401 Unauthorized to an MCP server/discover request: it wants other credentials; name an MCPExternalAuthConfig in the backend's externalAuthConfigRef, or in spec.outgoingAuth of the VirtualMCPServer",
 		},
 		"403": {
 			answering(http.StatusForbidden, "text/plain", ""),
@@ -170,7 +170,11 @@ func TestClassifyRealFailures(t *testing.T) {
 			v1alpha1.ReasonProtocolError, "MCP error -32022: Unsupported protocol version",
 		},
 		"unknown revision": {
-			answering(http.StatusOK, "application/json", `{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2042-01-01","capabilities":{}}}`),
+			func(t *testing.T) string {
+				s := newScripted(t)
+				s.version = "2042-01-01"
+				return s.URL
+			},
 			v1alpha1.ReasonProtocolError, `"2042-01-01", which the gateway does not speak`,
 		},
 		"redirect to another host": {

@@ -63,6 +63,7 @@ type request struct {
 	ID     json.RawMessage `json:"id"`
 	Params json.RawMessage `json:"params"`
 	Header http.Header     `json:"-"`
+	whole  string
 }
 
 // scripted is an MCP server with sessions that does as a test says.
@@ -102,7 +103,7 @@ func (s *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "no JSON", http.StatusBadRequest)
 			return
 		}
-		message.Header = r.Header.Clone()
+		message.Header, message.whole = r.Header.Clone(), string(body)
 		s.mu.Lock()
 		s.got = append(s.got, message)
 		s.mu.Unlock()

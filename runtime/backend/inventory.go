@@ -8,26 +8,33 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 )
+
+// streamPatience is how long reading the lists waits for the stream of notifications.
+const streamPatience = 250 * time.Millisecond
 
 // list is one of the four lists of MCP: how to ask for it, and where its entries and their identifiers are.
 type list struct {
 	method string
 	field  string
 	id     string
-	of     func(capabilities) *struct{}
+	of     func(capabilities) *listCapability
 	into   func(*Inventory) *[]Item
 }
 
 var lists = []list{
 	{methodToolsList, "tools", "name",
-		func(c capabilities) *struct{} { return c.Tools }, func(i *Inventory) *[]Item { return &i.Tools }},
+		func(c capabilities) *listCapability { return c.Tools }, func(i *Inventory) *[]Item { return &i.Tools }},
 	{methodPromptsList, "prompts", "name",
-		func(c capabilities) *struct{} { return c.Prompts }, func(i *Inventory) *[]Item { return &i.Prompts }},
+		func(c capabilities) *listCapability { return c.Prompts }, func(i *Inventory) *[]Item { return &i.Prompts }},
 	{methodResourcesList, "resources", "uri",
-		func(c capabilities) *struct{} { return c.Resources }, func(i *Inventory) *[]Item { return &i.Resources }},
+		func(c capabilities) *listCapability { return c.Resources }, func(i *Inventory) *[]Item { return &i.Resources }},
 	{methodTemplatesList, "resourceTemplates", "uriTemplate",
-		func(c capabilities) *struct{} { return c.Resources }, func(i *Inventory) *[]Item { return &i.Templates }},
+		func(c capabilities) *listCapability { return c.Resources }, func(i *Inventory) *[]Item { return &i.Templates }},
 }
 
 // Inventory reads all that the backend offers: every page of the four lists, within the limits. A list of a kind that the
@@ -36,28 +43,66 @@ var lists = []list{
 func (c *Client) Inventory(ctx context.Context) (*Inventory, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.limits.Timeout)
 	defer cancel()
-	s, _, err := c.acquire(ctx)
+	version, has, err := c.prepare(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.awaitStream(ctx)
-	s.read.Store(true)
-	inventory := &Inventory{ProtocolVersion: s.protocolVersion}
+	c.hasRead.Store(true)
+	inventory := &Inventory{ProtocolVersion: version}
 	for _, l := range lists {
-		if l.of(s.capabilities) == nil {
+		if l.of(has) == nil {
 			continue
 		}
-		items, err := c.pages(ctx, l)
+		items, err := c.pages(l, func(params json.RawMessage) (json.RawMessage, error) { return c.Call(ctx, l.method, params) })
 		if err != nil {
 			return nil, fmt.Errorf("reading %s: %w", l.method, err)
 		}
 		*l.into(inventory) = items
 	}
+	if v := c.verdict.Load(); v != nil && v.era == relay.Modern {
+		inventory.Tools = slices.DeleteFunc(inventory.Tools, c.hasBadHeaders)
+	}
 	return inventory, nil
 }
 
-// pages reads one list to its end.
-func (c *Client) pages(ctx context.Context, l list) ([]Item, error) {
+// prepare finds out what the backend has, and waits, but not for long, until it tells of changes, so that none falls between.
+func (c *Client) prepare(ctx context.Context) (version string, has capabilities, err error) {
+	for attempt := 1; ; attempt++ {
+		if c.target.Refused != (Refusal{}) {
+			return "", capabilities{}, &refusedError{c.target.Refused}
+		}
+		v, err := c.era(ctx)
+		if err != nil {
+			return "", capabilities{}, err
+		}
+		if v.era == relay.Modern {
+			c.listening.start()
+			c.listening.settle(ctx, streamPatience)
+			return v.version, v.capabilities, nil
+		}
+		l, _, err := c.service.acquire(ctx)
+		switch {
+		case err == nil:
+			awaitStream(ctx, l.link.settled())
+			return l.version, l.capabilities, nil
+		case attempt == 2 || !c.outdated(ctx, v, err):
+			return "", capabilities{}, err
+		}
+	}
+}
+
+// awaitStream waits for a stream of notifications, but not for long.
+func awaitStream(ctx context.Context, settled <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, streamPatience)
+	defer cancel()
+	select {
+	case <-settled:
+	case <-ctx.Done():
+	}
+}
+
+// pages reads one list to its end. ask asks for one page.
+func (c *Client) pages(l list, ask func(params json.RawMessage) (json.RawMessage, error)) ([]Item, error) {
 	var (
 		items   []Item
 		bytes   int
@@ -66,7 +111,7 @@ func (c *Client) pages(ctx context.Context, l list) ([]Item, error) {
 		params  json.RawMessage
 	)
 	for page := 1; ; page++ {
-		raw, err := c.Call(ctx, l.method, params)
+		raw, err := ask(params)
 		var rpc *RPCError
 		if errors.As(err, &rpc) && rpc.Code == CodeMethodNotFound {
 			return items, nil

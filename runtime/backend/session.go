@@ -5,310 +5,263 @@ package backend
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"net/http"
-	"strings"
+	"maps"
+	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 
-	"github.com/mark3labs/mcp-go/client/transport"
-	"github.com/mark3labs/mcp-go/mcp"
-
-	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
-	"github.com/vmcp-dev/vmcp-operator/runtime/auth"
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
+	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
 )
 
-// Waits of a session that no caller's deadline bounds.
-const (
-	notifyTimeout = 2 * time.Second
-	closeTimeout  = 2 * time.Second
-	// streamPatience is how long reading the lists waits for the stream of notifications, so that no change falls between.
-	streamPatience = 250 * time.Millisecond
-)
-
-// session is one initialized MCP session (revisions up to 2025-11-25) with a backend. A session that the backend has
-// forgotten is not revived: the Client opens another.
+// session is what one client has at the backend, or, the service session, what all clients without one share. With a backend of the legacy
+// era there is an initialized session behind it once it is used.
 type session struct {
-	wire            *wire
-	transport       transport.Interface
-	end             context.CancelFunc // ends the streams
-	closing         sync.Once
-	protocolVersion string
-	capabilities    capabilities
+	client *Client
+	relay.SessionOptions
+	// shared marks the service session, over which the gateway also hears of changes.
+	shared bool
 
-	// credential is what the session was opened with, present what the backend's requests carry now.
-	credential auth.Credential
-	present    func() auth.Credential
+	// opening is held while a session of the backend is opened. It is a channel so that waiting for it ends with the caller's context.
+	opening chan struct{}
 
-	// read is set once the lists have been read: what changed before the stream opened has then to be announced.
-	read atomic.Bool
+	mu      sync.Mutex // guards the fields below
+	current *legacy
+	began   bool // there was a session before
+	closed  bool
+	level   string
+	// uris are the resources subscribed to. The function ends the subscription at a modern backend; it is nil if a session has it.
+	uris map[string]context.CancelFunc
 }
 
-// capabilities are those of the server that decide what is asked of it (MCP 2025-11-25, lifecycle, capability negotiation).
-type capabilities struct {
-	Tools     *struct{} `json:"tools"`
-	Prompts   *struct{} `json:"prompts"`
-	Resources *struct{} `json:"resources"`
+// NewSession implements relay.Upstream.
+func (c *Client) NewSession(o relay.SessionOptions) relay.Session { return c.newSession(o) }
+
+func (c *Client) newSession(o relay.SessionOptions) *session {
+	return &session{client: c, SessionOptions: o, opening: make(chan struct{}, 1), uris: map[string]context.CancelFunc{}}
 }
 
-// openSession does the handshake: initialize at the newest revision that has one, then notifications/initialized.
-func openSession(ctx context.Context, c *Client) (*session, error) {
-	lifetime, end := context.WithCancel(context.Background())
-	s := &session{end: end, credential: c.credential(), present: c.credential}
-	s.wire = newWire(c.transport, c.limits.ResponseBytes, c.target.Transport == v1alpha1.TransportSSE)
-	s.wire.authConfig = c.target.Auth.Config
-	s.wire.gatewayID = c.opts.GatewayID
-	s.wire.onOpen = func(again bool) {
-		if again || s.read.Load() {
-			c.changes.announce()
-		}
-	}
-	if err := s.connect(ctx, lifetime, c); err != nil {
-		s.abandon()
-		return nil, err
-	}
-	if err := s.initialize(ctx, c); err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
+// Exchange implements relay.Upstream: over the service session, where the backend's era has sessions.
+func (c *Client) Exchange(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
+	return c.service.Exchange(ctx, r, sink)
 }
 
-func (s *session) connect(ctx, lifetime context.Context, c *Client) error {
-	client := &http.Client{Transport: s.wire, CheckRedirect: checkRedirect}
-	quiet := slog.New(slog.DiscardHandler) // every failure comes back as an error, and says more there
-	onNotification := func(n mcp.JSONRPCNotification) {
-		if isListChanged(n.Method) {
-			c.changes.announce()
-		}
+// Exchange implements relay.Session. What the backend provably did not process is sent once more, after what was wrong has been set right:
+// a session that it forgot, or an era that it no longer speaks.
+func (s *session) Exchange(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
+	answer, again, err := s.try(ctx, r, sink)
+	if again {
+		answer.Done()
+		answer, _, err = s.try(ctx, r, sink)
 	}
-	if c.target.Transport == v1alpha1.TransportSSE {
-		t, err := transport.NewSSE(c.target.URL, transport.WithHTTPClient(client), transport.WithSSELogger(quiet),
-			transport.WithResponseTimeout(c.limits.Timeout))
-		if err != nil {
-			return fmt.Errorf("the backend's URL is malformed: %w", err)
-		}
-		t.SetNotificationHandler(onNotification)
-		t.SetConnectionLostHandler(func(error) {
-			s.wire.lost.Store(true)
-			_ = t.Close() // never fails; it fails the calls in flight
-		})
-		s.transport = t
-		return s.openStream(ctx, lifetime)
+	return answer, err
+}
+
+// try sends a request once. again says that it can be sent once more, to some purpose.
+func (s *session) try(ctx context.Context, r *relay.Request, sink relay.Sink) (answer *relay.Answer, again bool, err error) {
+	c := s.client
+	if c.target.Refused != (Refusal{}) {
+		return nil, false, &refusedError{c.target.Refused}
 	}
-	t, err := transport.NewStreamableHTTP(c.target.URL, transport.WithHTTPBasicClient(client), transport.WithHTTPLogger(quiet),
-		transport.WithContinuousListening()) //nolint:staticcheck // SA1019: deprecated with the revisions that this session speaks
+	v, err := c.era(ctx)
 	if err != nil {
-		return fmt.Errorf("the backend's URL is malformed: %w", err)
+		return nil, false, err
 	}
-	t.SetNotificationHandler(onNotification)
-	t.SetRequestHandler(answerServer)
-	s.transport = t
-	return t.Start(lifetime) // asks the backend nothing yet
-}
-
-// openStream opens the stream of the HTTP+SSE transport, on which all answers will come. The stream outlives ctx, but is given
-// up when ctx ends first.
-func (s *session) openStream(ctx, lifetime context.Context) error {
-	stop := context.AfterFunc(ctx, s.end)
-	defer stop()
-	call := &exchange{method: methodInitialize}
-	if err := s.transport.Start(context.WithValue(lifetime, exchangeKey{}, call)); err != nil {
-		return call.explain(ctx, err)
+	if v.era == relay.Modern {
+		return c.tryModern(ctx, v, s.forModern(r), sink)
 	}
-	return nil
-}
-
-func (s *session) initialize(ctx context.Context, c *Client) error {
-	params, err := json.Marshal(map[string]any{
-		"protocolVersion": mcp.LATEST_LEGACY_PROTOCOL_VERSION,
-		"capabilities":    struct{}{},
-		"clientInfo":      map[string]string{"name": orDefault(c.opts.Name, "vmcp"), "version": orDefault(c.opts.Version, "unknown")},
-	})
+	l, _, err := s.acquire(ctx)
 	if err != nil {
-		return fmt.Errorf("encoding initialize: %w", err)
+		return nil, c.outdated(ctx, v, err), err
 	}
-	raw, err := s.request(ctx, c.nextID.Add(1), methodInitialize, params)
-	if err != nil {
-		return err
+	s.lowerLevel(ctx, l, r.LogLevel)
+	answer, err = l.exchange(ctx, r, sink, s.minimum(r))
+	if errors.Is(err, errSessionLost) {
+		s.drop(l)
+		if v.doubtful() { // a backend that was restarted may have become another
+			if _, probeErr := c.reconsider(ctx, v); probeErr != nil {
+				return nil, false, probeErr
+			}
+		}
+		return nil, true, err
 	}
-	var result struct {
-		ProtocolVersion string       `json:"protocolVersion"`
-		Capabilities    capabilities `json:"capabilities"`
-	}
-	if err := json.Unmarshal(raw, &result); err != nil || result.ProtocolVersion == "" {
-		return &NotMCPError{Endpoint: s.wire.endpoint(), Method: methodInitialize, Problem: "the result names no protocolVersion"}
-	}
-	if !mcp.IsValidProtocolVersion(result.ProtocolVersion) || mcp.IsModernProtocol(result.ProtocolVersion) {
-		return &versionError{Version: quoteText(result.ProtocolVersion)}
-	}
-	s.protocolVersion, s.capabilities = result.ProtocolVersion, result.Capabilities
-	if t, ok := s.transport.(transport.HTTPConnection); ok {
-		t.SetProtocolVersion(s.protocolVersion)
-	}
-	if err := s.notify(ctx, methodInitialized, nil); err != nil {
-		return fmt.Errorf("confirming initialize: %w", err)
-	}
-	s.wire.establish(s.protocolVersion)
-	return nil
+	return answer, false, err
 }
 
-// request sends one request and returns the raw result, or the error put into this package's types.
-func (s *session) request(ctx context.Context, id int64, method string, params json.RawMessage) (json.RawMessage, error) {
-	call := &exchange{method: method, id: id}
-	request := transport.JSONRPCRequest{JSONRPC: mcp.JSONRPC_VERSION, ID: mcp.NewRequestId(id), Method: method}
-	if len(params) > 0 {
-		request.Params = params
+// outdated says whether the backend turns out to be of another era, after a session was refused.
+func (c *Client) outdated(ctx context.Context, v *verdict, err error) bool {
+	if ctx.Err() != nil || !v.doubtful() || !aboutProtocol(err) {
+		return false
 	}
-	response, err := s.transport.SendRequest(context.WithValue(ctx, exchangeKey{}, call), request)
+	now, err := c.reconsider(ctx, v)
+	return err == nil && now.era != v.era
+}
+
+// aboutProtocol says that a backend is there and did not like what it was asked.
+func aboutProtocol(err error) bool {
+	if status, ok := errors.AsType[*StatusError](err); ok {
+		return status.Status < 500 && !aboutCredentials(status.Status)
+	}
+	_, isRPC := errors.AsType[*RPCError](err)
+	_, isVersion := errors.AsType[*versionError](err)
+	_, isNotMCP := errors.AsType[*NotMCPError](err)
+	return isRPC || isVersion || isNotMCP
+}
+
+// minimum is the severity of the log messages that the client of r gets. In a session of its own the backend knows.
+func (s *session) minimum(r *relay.Request) severity {
 	switch {
-	case errors.Is(err, errSessionLost) && ctx.Err() == nil:
-		return nil, errSessionLost
-	case err != nil && unauthorized(err) && s.credential != s.present():
-		return nil, errSessionLost // bound to a credential that is used no more; the request was not processed
-	case err != nil:
-		return nil, s.redacted(call.explain(ctx, err))
-	case response.Error != nil:
-		return nil, s.redacted(rpcError(response.Error))
-	case len(response.Result) == 0:
-		return nil, &NotMCPError{Endpoint: s.wire.endpoint(), Method: method, Problem: "neither a result nor an error"}
+	case !s.shared:
+		return everything
+	case r.Era == relay.Modern:
+		return severityOf(r.LogLevel, nothing)
+	default:
+		return severityOf(r.LogLevel, fromInfo)
 	}
-	return response.Result, nil
 }
 
-// redacted keeps the credentials back if the backend's error quotes them: it goes to clients, and into the status.
-func (s *session) redacted(err error) error {
-	c := s.present()
-	if rpc, ok := errors.AsType[*RPCError](err); ok && !c.IsZero() {
-		rpc.Message = c.Redact(rpc.Message)
-		rpc.Data = json.RawMessage(c.Redact(string(rpc.Data)))
-		if !json.Valid(rpc.Data) {
-			rpc.Data = nil
+// forModern is r as a backend of the modern era may see it: capabilities only of clients of the same era, because what it asks in a result
+// goes no other way; and the level of the session.
+func (s *session) forModern(r *relay.Request) *relay.Request {
+	if r.Era == relay.Modern {
+		return r
+	}
+	level := r.LogLevel
+	if level == "" && !s.shared {
+		s.mu.Lock()
+		level = s.level
+		s.mu.Unlock()
+	}
+	if len(r.Capabilities) == 0 && level == r.LogLevel {
+		return r
+	}
+	changed := *r
+	changed.Capabilities, changed.LogLevel = nil, level
+	return &changed
+}
+
+// acquire returns the session of the legacy era, and whether it was opened for this call.
+func (s *session) acquire(ctx context.Context) (l *legacy, fresh bool, err error) {
+	if l, err := s.open(); l != nil || err != nil {
+		return l, false, err
+	}
+	select {
+	case s.opening <- struct{}{}:
+		defer func() { <-s.opening }()
+	case <-ctx.Done():
+		return nil, false, fmt.Errorf("waiting for a session with the backend: %w", ctx.Err())
+	}
+	if l, err := s.open(); l != nil || err != nil {
+		return l, false, err
+	}
+	c := s.client
+	mayBeAsked := asksOf(s.Capabilities) != (asks{})
+	l, err = c.openLegacy(ctx, s.Capabilities, s, s.shared || s.OnNotification != nil || mayBeAsked)
+	if err != nil {
+		return nil, false, fmt.Errorf("opening a session: %w", err)
+	}
+	if mayBeAsked { // some servers ask on no other stream
+		awaitStream(ctx, l.link.settled())
+	}
+	c.version.Store(&l.version)
+	s.restore(ctx, l)
+
+	s.mu.Lock()
+	closed, again := s.closed, s.began
+	if !closed && c.keep(s) {
+		s.current, s.began = l, true
+	} else {
+		closed = true
+	}
+	s.mu.Unlock()
+	if closed {
+		l.close()
+		return nil, false, errClosed
+	}
+	if again {
+		s.missed()
+	}
+	return l, true, nil
+}
+
+// open returns the session of the legacy era if there is a living one.
+func (s *session) open() (*legacy, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	if s.current != nil && s.current.link.lost() {
+		s.discardLocked()
+	}
+	return s.current, nil
+}
+
+// drop forgets a session that the backend no longer knows.
+func (s *session) drop(l *legacy) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == l {
+		s.discardLocked()
+	}
+}
+
+func (s *session) discardLocked() {
+	l := s.current
+	s.current = nil
+	s.client.inBackground(l.close)
+}
+
+// Close implements relay.Session.
+func (s *session) Close() {
+	s.mu.Lock()
+	l, uris := s.current, s.uris
+	s.closed, s.current, s.uris = true, nil, nil
+	s.mu.Unlock()
+	for _, end := range uris {
+		if end != nil {
+			end()
 		}
 	}
-	return err
-}
-
-func rpcError(details *mcp.JSONRPCErrorDetails) *RPCError {
-	e := &RPCError{Code: details.Code, Message: details.Message}
-	if details.Data != nil {
-		if data, err := json.Marshal(details.Data); err == nil {
-			e.Data = data
-		}
+	if l != nil {
+		l.close()
 	}
-	return e
+	s.client.forget(s)
 }
 
-func (s *session) notify(ctx context.Context, method string, params map[string]any) error {
-	return s.transport.SendNotification(ctx, mcp.JSONRPCNotification{
-		JSONRPC:      mcp.JSONRPC_VERSION,
-		Notification: mcp.Notification{Method: method, Params: mcp.NotificationParams{AdditionalFields: params}},
-	})
-}
-
-// cancelled tells the backend that nobody waits for a request any more. That it arrives cannot be hoped for.
-func (s *session) cancelled(id int64) {
-	ctx, cancel := context.WithTimeout(context.Background(), notifyTimeout)
-	defer cancel()
-	_ = s.notify(ctx, methodCancelled, map[string]any{"requestId": id, "reason": "the caller stopped waiting"})
-}
-
-// lost says that the backend has forgotten the session.
-func (s *session) lost() bool { return s.wire.lost.Load() }
-
-// close ends the session at the backend, unless the backend has forgotten it, and ends the streams.
-func (s *session) close() {
-	s.closing.Do(func() {
-		if s.transport != nil {
-			_ = s.transport.Close() // the DELETE is a courtesy; its failure changes nothing
-		}
-		s.end()
-	})
-}
-
-// abandon ends a session that was never begun.
-func (s *session) abandon() {
-	s.wire.lost.Store(true)
-	s.close()
-}
-
-// awaitStream waits until the stream of notifications is open or refused, but not for long.
-func (s *session) awaitStream(ctx context.Context) {
-	if s.wire.sse {
+// hear implements listener.
+func (s *session) hear(m rpc.Message) {
+	if s.shared {
+		s.client.watches.tell(m)
 		return
 	}
-	patience := time.NewTimer(streamPatience)
-	defer patience.Stop()
-	select {
-	case <-s.wire.settled:
-	case <-patience.C:
-	case <-ctx.Done():
+	if s.OnNotification != nil {
+		s.OnNotification(m)
 	}
 }
 
-// answerServer answers requests of the backend: a ping, and that nothing else is supported, since no capability was declared.
-func answerServer(_ context.Context, request transport.JSONRPCRequest) (*transport.JSONRPCResponse, error) {
-	if request.Method == methodPing {
-		return transport.NewJSONRPCResultResponse(request.ID, json.RawMessage(`{}`)), nil
-	}
-	return transport.NewJSONRPCErrorResponse(request.ID, CodeMethodNotFound, "the gateway does not support "+quoteText(request.Method), nil), nil
-}
-
-func isListChanged(method string) bool {
-	return strings.HasPrefix(method, "notifications/") && strings.HasSuffix(method, "/list_changed")
-}
-
-// exchangeKey is the context key of an exchange.
-type exchangeKey struct{}
-
-// exchange follows one request through the transport, which drops part of what went wrong.
-type exchange struct {
-	method string
-	id     int64
-
-	mu     sync.Mutex
-	broken error
-}
-
-func (e *exchange) breakOff(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.broken == nil {
-		e.broken = err
+// opened implements listener.
+func (s *session) opened(again bool) {
+	switch {
+	case again:
+		s.missed()
+	case s.shared && s.client.hasRead.Load():
+		s.client.changes.announce() // what changed before the stream was open
 	}
 }
 
-// explain picks the error that says most. The caller's deadline comes first: its end is what broke the connection.
-func (e *exchange) explain(ctx context.Context, err error) error {
-	if rpc, ok := errors.AsType[*RPCError](err); ok {
-		return rpc
+// missed says that something may have happened unheard.
+func (s *session) missed() {
+	if s.shared {
+		s.client.changes.announce()
+		s.client.watches.tellAll()
+		return
 	}
-	if ended := endOf(ctx); ended != nil {
-		return fmt.Errorf("%s: %w", e.method, errors.Join(ended, err))
+	s.mu.Lock()
+	uris := slices.Sorted(maps.Keys(s.uris))
+	s.mu.Unlock()
+	for _, uri := range uris {
+		s.hear(resourceUpdated(uri))
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.broken != nil {
-		if errors.Is(e.broken, io.EOF) {
-			return fmt.Errorf("%s: the stream ended without an answer: %w", e.method, io.ErrUnexpectedEOF)
-		}
-		return fmt.Errorf("%s: %w", e.method, e.broken)
-	}
-	return fmt.Errorf("%s: %w", e.method, err)
-}
-
-// endOf is ctx.Err(), a moment early: the SSE transport runs its own timer to the same deadline, and it may be the first.
-func endOf(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < 10*time.Millisecond {
-		return context.DeadlineExceeded
-	}
-	return nil
 }

@@ -5,6 +5,7 @@ package backend
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -52,13 +53,15 @@ func WithTrail(ctx context.Context, t Trail) context.Context {
 	return context.WithValue(ctx, trailKey{}, t)
 }
 
-// leaveTrail is r with the trail of its context, and id at the end of it.
-func leaveTrail(r *http.Request, id string) *http.Request {
-	if id == "" {
-		return r
-	}
-	t, _ := r.Context().Value(trailKey{}).(Trail)
-	r = r.Clone(r.Context())
-	r.Header.Set(HeaderTrail, strings.Join(append(slices.Clone(t), id), ", "))
-	return r
+// trailIn is the trail that requests made on behalf of ctx go on with.
+func trailIn(ctx context.Context) Trail {
+	t, _ := ctx.Value(trailKey{}).(Trail)
+	return t
+}
+
+// leave puts the trail, and id at the end of it, on a copy of h.
+func (t Trail) leave(h http.Header, id string) http.Header {
+	h = maps.Clone(h)
+	h[HeaderTrail] = []string{strings.Join(append(slices.Clone(t), id), ", ")}
+	return h
 }

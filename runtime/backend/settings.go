@@ -1,0 +1,198 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
+)
+
+// What a client sets in its session, beside calling: the level of log messages, the resources that it wants to hear of, its roots.
+
+// lowerLevel sees to it that the log messages which a client wants are sent in a session that it shares with others.
+func (s *session) lowerLevel(ctx context.Context, l *legacy, level string) {
+	if !s.shared || level == "" || l.capabilities.Logging == nil {
+		return
+	}
+	s.mu.Lock()
+	lower := severityOf(level, nothing) < severityOf(s.level, nothing)
+	if lower {
+		s.level = level
+	}
+	s.mu.Unlock()
+	if !lower {
+		return
+	}
+	if _, err := l.request(ctx, methodSetLevel, levelParams(level)); err != nil {
+		s.client.log.Debug("the backend did not take the log level", "error", s.client.Classify(err).Message)
+	}
+}
+
+func levelParams(level string) json.RawMessage { return fmt.Appendf(nil, `{"level":%q}`, level) }
+
+// restore sets in a new session what the client had set in the one before.
+func (s *session) restore(ctx context.Context, l *legacy) {
+	s.mu.Lock()
+	level, uris := s.level, slices.Collect(maps.Keys(s.uris))
+	s.mu.Unlock()
+	if s.shared {
+		uris = s.client.watches.held()
+	}
+	slices.Sort(uris)
+	set := func(method string, params json.RawMessage) {
+		if _, err := l.request(ctx, method, params); err != nil {
+			s.client.log.Warn("a new session with the backend lacks something that the one before had", "method", method,
+				"error", s.client.Classify(err).Message)
+		}
+	}
+	if level != "" && l.capabilities.Logging != nil {
+		set(methodSetLevel, levelParams(level))
+	}
+	for _, uri := range uris {
+		set(methodSubscribe, uriParams(uri))
+	}
+}
+
+func uriParams(uri string) json.RawMessage {
+	return slices.Concat(json.RawMessage(`{"uri":`), encodeString(uri), []byte(`}`))
+}
+
+// SetLogLevel implements relay.Session.
+func (s *session) SetLogLevel(ctx context.Context, level string) error {
+	if severityOf(level, nothing) == nothing {
+		return &RPCError{Code: CodeInvalidParams, Message: "unknown log level"}
+	}
+	s.mu.Lock()
+	s.level = level
+	l := s.current
+	s.mu.Unlock()
+	if l == nil || l.capabilities.Logging == nil {
+		return nil // it is set when the session opens, or goes with each call
+	}
+	_, err := l.request(ctx, methodSetLevel, levelParams(level))
+	if errors.Is(err, errSessionLost) {
+		s.drop(l)
+		return nil
+	}
+	return err
+}
+
+// Subscribe implements relay.Session.
+func (s *session) Subscribe(ctx context.Context, uri string) error {
+	v, err := s.client.era(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	_, known := s.uris[uri]
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
+	var end context.CancelFunc
+	if v.era == relay.Modern {
+		end, err = s.watch(ctx, uri)
+	} else {
+		err = s.inSession(ctx, methodSubscribe, uriParams(uri))
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.uris[uri]; end != nil && (s.closed || known) {
+		end()
+	} else if !s.closed {
+		s.uris[uri] = end
+	}
+	return nil
+}
+
+// watch subscribes to a resource of a backend of the modern era, until end is called.
+func (s *session) watch(ctx context.Context, uri string) (end context.CancelFunc, err error) {
+	life, end := context.WithCancel(s.client.life)
+	if err := s.client.watch(ctx, life, uri, s.hear); err != nil {
+		end()
+		return nil, err
+	}
+	return end, nil
+}
+
+// follow brings the subscriptions of the session to a backend that has become one of the modern era.
+func (s *session) follow(ctx context.Context) {
+	s.mu.Lock()
+	uris := slices.Sorted(maps.Keys(s.uris))
+	s.mu.Unlock()
+	for _, uri := range uris {
+		end, err := s.watch(ctx, uri)
+		if err != nil {
+			s.client.log.Warn("a subscription was lost when the backend changed the era", "error", s.client.Classify(err).Message)
+			continue
+		}
+		s.mu.Lock()
+		if before, wanted := s.uris[uri]; wanted && before == nil {
+			s.uris[uri] = end
+		} else {
+			end()
+		}
+		s.mu.Unlock()
+		s.hear(resourceUpdated(uri)) // while it moved
+	}
+}
+
+// Unsubscribe implements relay.Session.
+func (s *session) Unsubscribe(ctx context.Context, uri string) error {
+	s.mu.Lock()
+	end := s.uris[uri]
+	delete(s.uris, uri)
+	l := s.current
+	s.mu.Unlock()
+	if end != nil {
+		end()
+		return nil
+	}
+	if l == nil {
+		return nil
+	}
+	_, err := l.request(ctx, methodUnsubscribe, uriParams(uri))
+	if errors.Is(err, errSessionLost) {
+		s.drop(l)
+		return nil
+	}
+	return err
+}
+
+// inSession sends a request of the gateway's own in the legacy session, in a new one if the backend has forgotten the present one.
+func (s *session) inSession(ctx context.Context, method string, params json.RawMessage) error {
+	for attempt := 1; ; attempt++ {
+		l, _, err := s.acquire(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = l.request(ctx, method, params)
+		if !errors.Is(err, errSessionLost) || attempt == 2 {
+			return err
+		}
+		s.drop(l)
+	}
+}
+
+// RootsChanged implements relay.Session.
+func (s *session) RootsChanged(context.Context) {
+	s.mu.Lock()
+	l := s.current
+	s.mu.Unlock()
+	if l == nil || !l.asks.roots {
+		return
+	}
+	b := newBuffer()
+	b.b = encodeNotification(b.b, methodRootsChanged, nil)
+	s.client.send(b, l.link.post)
+}
