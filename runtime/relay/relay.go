@@ -116,7 +116,8 @@ type SessionOptions struct {
 	// Capabilities are the client's, narrowed to what the gateway relays: a ClientCapabilities object.
 	Capabilities json.RawMessage
 	// OnNotification takes what the backend says outside of any request, but for changes of lists: notifications/resources/updated,
-	// notifications/message. Nil means that nobody listens, and that no stream is held open for it. The bytes are valid until it returns.
+	// notifications/message. Nil means that nobody listens. The bytes are valid until it returns.
+	// It may be called by several goroutines at a time, and while it runs one stream of the backend is not read from.
 	OnNotification func(m rpc.Message)
 }
 
@@ -127,6 +128,6 @@ type Upstream interface {
 	// NewSession makes the session of a client of the legacy era.
 	NewSession(o SessionOptions) Session
 	// WatchResource calls updated whenever the backend says that a resource changed, and when it may have changed unheard, until ctx
-	// ends. It returns once the backend has agreed.
+	// ends. It returns once the backend has agreed. updated may be called by several goroutines at a time.
 	WatchResource(ctx context.Context, uri string, updated func(m rpc.Message)) error
 }
