@@ -4,6 +4,7 @@
 package backend
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -61,6 +62,7 @@ func (x *exchange) whole(response *http.Response) (*relay.Answer, error) {
 		b.release()
 		return nil, x.broken(err)
 	}
+	b.b = bytes.TrimRight(b.b, " \t\r\n") // encoders end with a line
 	m, err := rpc.Parse(b.b)
 	if errors.Is(err, rpc.ErrBatch) {
 		return x.batch(b)

@@ -37,7 +37,7 @@ type link interface {
 	close()
 }
 
-// listener takes what a backend says outside of requests. Its functions are called one at a time.
+// listener takes what a backend says outside of requests. Its functions may be called by several goroutines at a time.
 type listener interface {
 	// hear takes a message, whose bytes are valid until it returns.
 	hear(m rpc.Message)

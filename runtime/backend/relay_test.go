@@ -400,3 +400,17 @@ func TestBatches(t *testing.T) {
 		})
 	}
 }
+
+// The front puts answers into streams, where a line end would be another line.
+func TestAnswersEndWithTheMessage(t *testing.T) {
+	s := newScripted(t)
+	s.onCall(func(w http.ResponseWriter, _ *http.Request, m request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, "{\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{}}\r\n\n", m.ID)
+	})
+	c := newClient(t, s.URL, v1alpha1.TransportStreamableHTTP, backend.Limits{})
+	answer, err := c.Exchange(deadline(t, 5*time.Second), message(t, relay.Legacy, "tools/call", `{}`), nil)
+	if err != nil || !strings.HasSuffix(string(answer.Message.Raw), "{}}") {
+		t.Errorf("%q, %v", answer.Message.Raw, err)
+	}
+}

@@ -39,7 +39,7 @@ type session struct {
 func (c *Client) NewSession(o relay.SessionOptions) relay.Session { return c.newSession(o) }
 
 func (c *Client) newSession(o relay.SessionOptions) *session {
-	return &session{client: c, SessionOptions: o, opening: make(chan struct{}, 1), uris: map[string]context.CancelFunc{}}
+	return &session{client: c, SessionOptions: o, opening: make(chan struct{}, 1)}
 }
 
 // Exchange implements relay.Upstream: over the service session, where the backend's era has sessions.

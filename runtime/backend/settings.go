@@ -110,6 +110,9 @@ func (s *session) Subscribe(ctx context.Context, uri string) error {
 	if _, known := s.uris[uri]; end != nil && (s.closed || known) {
 		end()
 	} else if !s.closed {
+		if s.uris == nil {
+			s.uris = map[string]context.CancelFunc{}
+		}
 		s.uris[uri] = end
 	}
 	return nil
