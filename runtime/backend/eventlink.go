@@ -99,7 +99,10 @@ func (c *Client) openEventLink(ctx context.Context, l listener) (*eventLink, err
 // read takes what comes on the stream until it ends.
 func (e *eventLink) read(response *http.Response) {
 	defer close(e.over)
-	defer e.forgotten.Store(true)
+	defer func() {
+		e.forgotten.Store(true)
+		e.hears.lost()
+	}()
 	defer response.Body.Close()
 	r := sse.NewReader(response.Body, int(e.client.limits.ResponseBytes))
 	for {

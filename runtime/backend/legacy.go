@@ -43,6 +43,8 @@ type listener interface {
 	hear(m rpc.Message)
 	// opened says that the stream is open, and whether it was so before: then something may have been missed.
 	opened(again bool)
+	// lost says that there will be no stream any more, because the backend has forgotten the session.
+	lost()
 }
 
 // legacy is one initialized MCP session (revisions up to 2025-11-25) with a backend. A session that the backend has forgotten is not

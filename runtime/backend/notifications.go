@@ -110,6 +110,7 @@ func (n *notifications) mayComeBack(status int, opened bool) bool {
 		return true
 	case status == http.StatusNotFound && opened:
 		n.session.forgotten.Store(true)
+		n.session.hears.lost()
 	}
 	return false
 }

@@ -15,6 +15,9 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
 )
 
+// reopenAttempts is how often in a row a session is opened anew for the sake of its subscriptions.
+const reopenAttempts = 10
+
 // session is what one client has at the backend, or, the service session, what all clients without one share. With a backend of the legacy
 // era there is an initialized session behind it once it is used.
 type session struct {
@@ -248,6 +251,28 @@ func (s *session) opened(again bool) {
 		s.missed()
 	case s.shared && s.client.hasRead.Load():
 		s.client.changes.announce() // what changed before the stream was open
+	}
+}
+
+// lost implements listener. The next call would open another session; but a client that waits for a resource to change may never call.
+func (s *session) lost() {
+	s.mu.Lock()
+	waits := !s.closed && len(s.uris) > 0
+	s.mu.Unlock()
+	if waits {
+		s.client.inBackground(s.reopen)
+	}
+}
+
+// reopen opens another session, in which the resources are subscribed to again, if that can be done within a few minutes.
+func (s *session) reopen() {
+	for attempt := 1; attempt <= reopenAttempts; attempt++ {
+		ctx, cancel := context.WithTimeout(s.client.life, subscribeTimeout)
+		_, _, err := s.acquire(ctx)
+		cancel()
+		if err == nil || errors.Is(err, errClosed) || wait(s.client.life, backoff(attempt)) != nil {
+			return
+		}
 	}
 }
 
