@@ -20,6 +20,7 @@ import (
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 )
 
 func ids(items []backend.Item) []string {
@@ -243,6 +244,31 @@ func TestCloseDoesNotWaitForAHungBackend(t *testing.T) {
 	c := newClient(t, s.URL, v1alpha1.TransportStreamableHTTP, backend.Limits{})
 	if err := c.Probe(deadline(t, 5*time.Second)); err != nil {
 		t.Fatal(err)
+	}
+	began := time.Now()
+	c.Close()
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	close(release)
+}
+
+// However many sessions there are, their ends together take no longer than one.
+func TestCloseOfManySessionsDoesNotWaitForAHungBackend(t *testing.T) {
+	s := newScripted(t)
+	release := make(chan struct{})
+	s.answers["tools/call"] = func(request) string { return `{}` }
+	s.before = func(_ http.ResponseWriter, r *http.Request, _ request) bool {
+		if r.Method == http.MethodDelete {
+			<-release
+		}
+		return false
+	}
+	c := newClient(t, s.URL, v1alpha1.TransportStreamableHTTP, backend.Limits{})
+	ctx := deadline(t, 30*time.Second)
+	for range 200 {
+		answer, err := c.NewSession(relay.SessionOptions{}).Exchange(ctx, message(t, relay.Legacy, "tools/call", `{"name":"a"}`), nil)
+		result(t, answer, err)
 	}
 	began := time.Now()
 	c.Close()
