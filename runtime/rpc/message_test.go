@@ -107,6 +107,35 @@ func TestToken(t *testing.T) {
 	}
 }
 
+func TestElements(t *testing.T) {
+	for text, want := range map[string][]string{
+		` [ {"a":[1,2]} , 7,"x" ] `: {`{"a":[1,2]}`, `7`, `"x"`},
+		`[]`:                        nil,
+		`[ ]`:                       nil,
+		`{"a":1}`:                   nil,
+		``:                          nil,
+	} {
+		raw := []byte(text)
+		var got []string
+		rpc.Elements(raw, rpc.Span{End: len(raw)}, func(at rpc.Span) bool {
+			got = append(got, string(at.Of(raw)))
+			return true
+		})
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s has %q, want %q", text, got, want)
+		}
+	}
+	var first []string
+	raw := []byte(`[1,2,3]`)
+	rpc.Elements(raw, rpc.Span{End: len(raw)}, func(at rpc.Span) bool {
+		first = append(first, string(at.Of(raw)))
+		return false
+	})
+	if fmt.Sprint(first) != "[1]" {
+		t.Errorf("the iteration went on after its end: %q", first)
+	}
+}
+
 func TestSplice(t *testing.T) {
 	raw := []byte(`{"id":1,"params":{"name":"a_search","_meta":{}}}`)
 	top := rpc.Span{End: len(raw)}

@@ -47,6 +47,27 @@ func Members(raw []byte, at Span, f func(Member) bool) {
 	_ = s.object(MaxDepth, f) // checked before
 }
 
+// Elements calls f for the place of each element of the array at the place at, in their order, until f returns false. As with Members
+// the whole of at has been checked by Parse, which knows a batch by ErrBatch; a place that holds no array has no elements.
+func Elements(raw []byte, at Span, f func(Span) bool) {
+	s := scanner{raw: raw[:at.End], pos: at.Start}
+	if s.blanks() != '[' {
+		return
+	}
+	s.pos++
+	if s.blanks() == ']' {
+		return
+	}
+	for {
+		s.blanks()
+		start := s.pos
+		if s.value(MaxDepth) != nil || !f(Span{start, s.pos}) || s.blanks() != ',' {
+			return
+		}
+		s.pos++
+	}
+}
+
 // scanner checks JSON and finds the ends of values, without decoding them.
 type scanner struct {
 	raw []byte
