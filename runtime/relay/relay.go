@@ -39,7 +39,8 @@ func (e Era) String() string {
 // Request is one request of a client to one backend. The edge changes the id, the progress token and what the backend's era wants;
 // the front has said in Edits what else is to change.
 type Request struct {
-	// Message is the client's request, as it came, and Meta the place of its params._meta, if any.
+	// Message is the client's request, as it came, and Meta the place of its params._meta, if any. Its bytes, and those of Edits, are
+	// valid until Exchange returns.
 	Message rpc.Message
 	Meta    rpc.Span
 	// Era is the client's.

@@ -46,7 +46,7 @@ var revisions = []string{1: era.V20250326, 2: era.V20250618, 3: era.V20251125}
 func (s *Sealer) MintID(principal, version string, c era.Capabilities, now time.Time) string {
 	content := make([]byte, 3, contentLen)
 	content[0], content[1], content[2] = layout, byte(slices.Index(revisions, version)), byte(c) //nolint:gosec // G115: a handful of codes
-	content = put64(content, uint64(now.UnixMicro()))                                            //nolint:gosec // G115: after 1970
+	content = put64(content, uint64(now.UnixMicro()))
 	var serial [16]byte
 	_, _ = rand.Read(serial[:]) // never fails
 	return s.Seal(PurposeSession, principal, append(content, serial[:]...))
