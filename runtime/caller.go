@@ -17,7 +17,7 @@ import (
 // routes are the members that are called, by key. A map is never changed once it is published.
 type routes map[backend.Key]*member
 
-// Call implements gateway.Caller: it sends a request to the backend if the verdict on it is that it is served, and lets the outcome
+// Call sends a request to the backend if the verdict on it is that it is served, and lets the outcome
 // speak for or against the backend.
 func (c *control) Call(ctx context.Context, key backend.Key, method string, params json.RawMessage) (json.RawMessage, error) {
 	began := time.Now()

@@ -90,7 +90,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	c := newControl(o)
 	g := gateway.New(gateway.Options{
-		Caller: c, ID: c.id, Name: o.Name, Version: o.Version, AllowedHosts: o.Config.Initial().AllowedHosts, Logger: o.Logger,
+		Upstreams: c, UID: o.Name, ID: c.id, Name: o.Name, Version: o.Version, AllowedHosts: o.Config.Initial().AllowedHosts, Logger: o.Logger,
 	})
 	c.gateway = g
 	var (

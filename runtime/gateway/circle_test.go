@@ -5,7 +5,6 @@ package gateway_test
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 )
 
 const (
@@ -29,10 +29,10 @@ func TestCircleOfGateways(t *testing.T) {
 	var calls [2]atomic.Int32
 	gateways := [2]*fixture{}
 	for i, id := range []string{idA, idB} {
-		gateways[i] = start(t, gateway.Options{ID: id, Caller: callerFunc(
-			func(ctx context.Context, _ backend.Key, method string, params json.RawMessage) (json.RawMessage, error) {
+		gateways[i] = start(t, gateway.Options{ID: id, Upstreams: exchanges(
+			func(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
 				calls[i].Add(1)
-				return clients[i].Load().Call(ctx, method, params)
+				return viaClient{clients[i].Load()}.exchange(ctx, r, sink)
 			})})
 	}
 	for i, id := range []string{idA, idB} {
@@ -73,10 +73,7 @@ func TestTrail(t *testing.T) {
 	c := backend.NewClient(backend.Target{Key: docs, URL: between.URL + gateway.Path, Transport: v1alpha1.TransportStreamableHTTP},
 		backend.Options{GatewayID: idA})
 	t.Cleanup(c.Close)
-	f := start(t, gateway.Options{ID: idA, Caller: callerFunc(
-		func(ctx context.Context, _ backend.Key, method string, params json.RawMessage) (json.RawMessage, error) {
-			return c.Call(ctx, method, params)
-		})})
+	f := start(t, gateway.Options{ID: idA, Upstreams: exchanges(viaClient{c}.exchange)})
 	long := strings.TrimSuffix(strings.Repeat(idB+",", 16), ",")
 	for name, test := range map[string]struct {
 		trail string

@@ -32,25 +32,6 @@ const (
 
 var docs = backend.Key{Kind: backend.KindMCPBackend, Name: "docs"}
 
-// callerFunc is a gateway.Caller.
-type callerFunc func(ctx context.Context, key backend.Key, method string, params json.RawMessage) (json.RawMessage, error)
-
-func (f callerFunc) Call(ctx context.Context, key backend.Key, method string, params json.RawMessage) (json.RawMessage, error) {
-	return f(ctx, key, method, params)
-}
-
-// answer is a caller that always gives the same result.
-func answer(result string) callerFunc {
-	return func(context.Context, backend.Key, string, json.RawMessage) (json.RawMessage, error) {
-		return json.RawMessage(result), nil
-	}
-}
-
-// failure is a caller that always fails.
-func failure(err error) callerFunc {
-	return func(context.Context, backend.Key, string, json.RawMessage) (json.RawMessage, error) { return nil, err }
-}
-
 // snapshot is a catalog of one backend, docs, from descriptions in JSON.
 func snapshot(inventory backend.Inventory) *catalog.Snapshot {
 	return catalog.Build([]catalog.Member{{Key: docs, Inventory: &inventory}}, v1alpha1.ConflictResolution{})
@@ -87,8 +68,8 @@ type fixture struct {
 
 func start(t *testing.T, o gateway.Options) *fixture {
 	t.Helper()
-	if o.Caller == nil {
-		o.Caller = answer(`{"content":[]}`)
+	if o.Upstreams == nil {
+		o.Upstreams = answer(`{"content":[]}`)
 	}
 	if o.Name == "" {
 		o.Name, o.Version = "team", "v1"

@@ -1,16 +1,13 @@
 // Copyright The vmcp-operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package gateway is the front of the runtime: one MCP endpoint, for clients of every revision, over the catalog of all
-// backends. In this cut mcp-go keeps the sessions, tells the revisions apart and validates the envelopes; what clients read
-// and what backends answer passes as the bytes that the backend wrote.
+// Package gateway is the front of the runtime: one MCP endpoint, for clients of every revision, over the catalog of all backends. The
+// era of each request is decided on its own; what clients ask and what backends answer passes as the bytes that they wrote, but for
+// names, ids, tokens and what a revision wants of the gateway itself. Backends are known only as relay.Upstream.
 package gateway
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,61 +15,38 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
-	"github.com/mark3labs/mcp-go/server"
-
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/catalog"
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
+	"github.com/vmcp-dev/vmcp-operator/runtime/session"
 )
 
 // Path is where the endpoint is served.
 const Path = v1alpha1.EndpointPath
 
-// Caller brings a request to a backend and its raw result back. A JSON-RPC error of the backend comes as *backend.RPCError,
-// everything else is an error on the way.
-type Caller interface {
-	Call(ctx context.Context, key backend.Key, method string, params json.RawMessage) (json.RawMessage, error)
-}
-
-// Limits bounds what clients can cost. A zero field has the default.
-type Limits struct {
-	// BodyBytes bounds the body of a request. Default 4 MiB.
-	BodyBytes int64
-	// Sessions bounds the sessions of clients up to revision 2025-11-25. Default 10000.
-	Sessions int
-	// SessionIdle is how long such a session may be without a request or an open stream. Default 30 minutes.
-	SessionIdle time.Duration
-	// Heartbeat is the interval of pings on open streams. Default 25 seconds.
-	Heartbeat time.Duration
-}
-
-func (l Limits) withDefaults() Limits {
-	if l.BodyBytes == 0 {
-		l.BodyBytes = 4 << 20
-	}
-	if l.Sessions == 0 {
-		l.Sessions = 10000
-	}
-	if l.SessionIdle == 0 {
-		l.SessionIdle = 30 * time.Minute
-	}
-	if l.Heartbeat == 0 {
-		l.Heartbeat = 25 * time.Second
-	}
-	return l
+// Upstreams finds the backends.
+type Upstreams interface {
+	// Upstream is the backend of a key, and false while it is not served. Of one backend it is the same value, until the backend is
+	// replaced by another of that key.
+	Upstream(key backend.Key) (relay.Upstream, bool)
 }
 
 // Options configures a Gateway.
 type Options struct {
-	// Caller brings requests to the backends. Required.
-	Caller Caller
+	// Upstreams finds the backends. Required.
+	Upstreams Upstreams
+	// UID tells gateways apart that have keys in common: what one has sealed, no other opens.
+	UID string
 	// ID is what the gateway is called in the trails of requests (backend.Trail). Empty notices no circle.
 	ID string
 	// Name and Version are what the gateway calls itself (serverInfo).
 	Name, Version string
 	// Instructions are handed to clients in the handshake.
 	Instructions string
+	// Principal says who has sent a request; sessions, and the state of requests that need input, are bound to it. Nil means that
+	// clients are anonymous.
+	Principal func(*http.Request) string
 	// AllowedHosts are host names and addresses, besides localhost and loopback addresses, under which clients may address
 	// the gateway and from whose web pages they may come. A port is ignored.
 	AllowedHosts []string
@@ -84,88 +58,73 @@ type Options struct {
 
 // Gateway serves one catalog. It is safe for concurrent use.
 type Gateway struct {
-	caller   Caller
-	id       string
-	log      *slog.Logger
-	limits   Limits
-	sessions *sessions
-	mcp      *server.MCPServer
-	http     *server.StreamableHTTPServer
+	upstreams  Upstreams
+	id         string
+	principal  func(*http.Request) string
+	log        *slog.Logger
+	limits     Limits
+	texts      texts
+	sealer     *session.Sealer
+	tombstones session.Tombstones
+	clients    clients
+	listens    listens
+	flights    flights
+	streams    atomic.Int64 // that are open
 
 	hosts atomic.Pointer[hostSet]
 
-	swapping sync.Mutex // held while the catalog is swapped and announced
-	serving  atomic.Pointer[edition]
+	swapping     sync.Mutex // held while the catalog is swapped
+	serving      atomic.Pointer[edition]
+	announcement *debounce
 
-	// streams ends the open streams, calls the requests in flight.
-	streams, calls         context.Context //nolint:containedctx // they are the gateway's life, not a request's
-	endStreams, endCalls   context.CancelFunc
-	lifecycle              sync.RWMutex // guards closed against requests that begin
-	closed                 bool
-	inFlight               sync.WaitGroup
-	closeTransport         sync.Once
-	closeTransportFailures error
-}
-
-// edition is a snapshot with its lists encoded.
-type edition struct {
-	snapshot *catalog.Snapshot
-	lists    map[string]json.RawMessage // by method
-}
-
-// listFields are the methods of the lists, and the field of the result that holds the entries.
-var listFields = map[string]string{
-	string(mcp.MethodToolsList):              "tools",
-	string(mcp.MethodPromptsList):            "prompts",
-	string(mcp.MethodResourcesList):          "resources",
-	string(mcp.MethodResourcesTemplatesList): "resourceTemplates",
+	closing chan struct{} // closed when Close begins
 }
 
 // New makes a gateway that serves an empty catalog.
 func New(o Options) *Gateway {
-	g := &Gateway{caller: o.Caller, id: o.ID, log: o.Logger, limits: o.Limits.withDefaults()}
+	g := &Gateway{
+		upstreams: o.Upstreams, id: o.ID, principal: o.Principal, log: o.Logger, limits: o.Limits.withDefaults(),
+		texts: newTexts(o), sealer: session.NewSealer(o.UID), closing: make(chan struct{}),
+	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
-	g.streams, g.endStreams = context.WithCancel(context.Background())
-	g.calls, g.endCalls = context.WithCancel(context.Background())
-	g.sessions = newSessions(g.limits.Sessions, g.limits.SessionIdle)
+	if g.principal == nil {
+		g.principal = func(*http.Request) string { return "" }
+	}
+	g.tombstones.Limit = g.limits.Tombstones
+	g.flights.idle = make(chan struct{})
+	g.clients.init(g)
+	g.announcement = newDebounce(announceDelay, g.announce)
 	g.SetAllowedHosts(o.AllowedHosts)
-	g.serving.Store(publish(catalog.Build(nil, v1alpha1.ConflictResolution{})))
-	g.mcp = g.newServer(o)
-	g.http = server.NewStreamableHTTPServer(g.mcp,
-		server.WithEndpointPath(Path),
-		server.WithSessionIdManager(g.sessions),
-		server.WithHeartbeatInterval(g.limits.Heartbeat),
-		server.WithDisableLocalhostProtection(true), // guard is stricter
-		server.WithStreamableHTTPLogger(slog.New(debugHandler{g.log.Handler()})),
-	)
+	g.serving.Store(g.publish(catalog.Build(nil, v1alpha1.ConflictResolution{}), nil))
 	return g
 }
 
-// SetSnapshot swaps what is served. Open sessions and streams hear of it once for each kind of list that changed.
+// SetSnapshot swaps what is served. Open sessions and streams hear of it, soon after and once for all changes that come together, for
+// each kind of list that changed.
 func (g *Gateway) SetSnapshot(s *catalog.Snapshot) {
 	g.swapping.Lock()
 	defer g.swapping.Unlock()
-	next := publish(s)
-	last := g.serving.Swap(next)
-	changed := func(methods ...mcp.MCPMethod) bool {
-		for _, m := range methods {
-			if !bytes.Equal(last.lists[string(m)], next.lists[string(m)]) {
-				return true
-			}
-		}
-		return false
+	last := g.serving.Load()
+	next := g.publish(s, last)
+	g.serving.Store(next)
+	if next.revisions != last.revisions {
+		g.announcement.ask()
 	}
-	if changed(mcp.MethodToolsList) {
-		g.mcp.SendNotificationToAllClients(mcp.MethodNotificationToolsListChanged, nil)
+}
+
+// SetKeys replaces the keys with which ids of sessions, cursors and the state of requests are sealed. Until it is called the gateway
+// uses a key of its own, which no other replica knows. On an error the keys stay as they were.
+func (g *Gateway) SetKeys(k session.Keys) error {
+	g.swapping.Lock()
+	defer g.swapping.Unlock()
+	if err := g.sealer.SetKeys(k); err != nil {
+		return fmt.Errorf("using the session keys: %w", err)
 	}
-	if changed(mcp.MethodPromptsList) {
-		g.mcp.SendNotificationToAllClients(mcp.MethodNotificationPromptsListChanged, nil)
-	}
-	if changed(mcp.MethodResourcesList, mcp.MethodResourcesTemplatesList) {
-		g.mcp.SendNotificationToAllClients(mcp.MethodNotificationResourcesListChanged, nil)
-	}
+	last := g.serving.Load()
+	g.serving.Store(g.publish(last.snapshot, last)) // with cursors of the new key
+	return nil
 }
 
 // SetAllowedHosts replaces Options.AllowedHosts.
@@ -174,65 +133,40 @@ func (g *Gateway) SetAllowedHosts(hosts []string) { g.hosts.Store(newHostSet(hos
 // Handler serves Path, and nothing else.
 func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serveHTTP) }
 
-// Close ends the open streams at once, waits for the requests in flight until ctx ends, then ends those as well. Requests
-// that come later get 503. Close may be called again.
-func (g *Gateway) Close(ctx context.Context) error {
-	g.lifecycle.Lock()
-	g.closed = true
-	g.lifecycle.Unlock()
-	g.endStreams()
+// announceDelay merges changes that come together into one announcement of each kind.
+const announceDelay = 100 * time.Millisecond
 
-	drained := make(chan struct{})
-	go func() {
-		g.inFlight.Wait()
-		close(drained)
-	}()
+// announce tells open sessions and streams which lists have changed since they last heard of it.
+func (g *Gateway) announce() {
+	serving := g.serving.Load()
+	for _, c := range g.clients.all() {
+		c.announce(serving)
+	}
+	g.listens.wake()
+}
+
+// Close ends the open streams at once, lets the requests in flight end until ctx does, but no longer than 25 s, then ends those as well,
+// and closes the sessions with the backends. Requests that come later get 503. Close may be called again.
+func (g *Gateway) Close(ctx context.Context) error {
+	if g.flights.close() {
+		close(g.closing)
+	}
+	g.announcement.close()
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
 	var err error
 	select {
-	case <-drained:
+	case <-g.flights.idle:
 	case <-ctx.Done():
 		err = fmt.Errorf("waiting for the requests in flight: %w", ctx.Err())
-	}
-	g.endCalls()
-	g.closeTransport.Do(func() {
-		g.closeTransportFailures = g.http.Shutdown(context.WithoutCancel(ctx)) // ends sessions in memory; it waits for nothing
-	})
-	return errors.Join(err, g.closeTransportFailures)
-}
-
-// begin counts a request in, unless the gateway is closed.
-func (g *Gateway) begin() bool {
-	g.lifecycle.RLock()
-	defer g.lifecycle.RUnlock()
-	if g.closed {
-		return false
-	}
-	g.inFlight.Add(1)
-	return true
-}
-
-func publish(s *catalog.Snapshot) *edition {
-	return &edition{snapshot: s, lists: map[string]json.RawMessage{
-		string(mcp.MethodToolsList):              encode(s.Tools),
-		string(mcp.MethodPromptsList):            encode(s.Prompts),
-		string(mcp.MethodResourcesList):          encode(s.Resources),
-		string(mcp.MethodResourcesTemplatesList): encode(s.Templates),
-	}}
-}
-
-// encode joins the entries into one JSON array.
-func encode(entries []catalog.Entry) json.RawMessage {
-	var b bytes.Buffer
-	b.WriteByte('[')
-	for i, e := range entries {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		if err := json.Compact(&b, e.Raw); err != nil {
-			// The catalog admits JSON objects only.
-			panic(fmt.Sprintf("catalog entry %q is no JSON: %v", e.Name, err))
+		g.flights.cancel()
+		parting := time.NewTimer(partingTimeout)
+		defer parting.Stop()
+		select {
+		case <-g.flights.idle: // each could still say that it was cut
+		case <-parting.C:
 		}
 	}
-	b.WriteByte(']')
-	return b.Bytes()
+	g.clients.close()
+	return err
 }

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -18,6 +17,7 @@ import (
 
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 )
 
 // richTool has everything in it that a typed round trip through a library loses.
@@ -78,9 +78,9 @@ func TestResultsAreTheBackendsBytes(t *testing.T) {
 		"resources/read": `{"contents":[{"uri":"file:///readme","blob":"AA==","own":1},{"uri":"x://other","text":"t"}],"own":1}`,
 	}
 	eras(t, func(t *testing.T, era string) {
-		f := start(t, gateway.Options{Caller: callerFunc(
-			func(_ context.Context, _ backend.Key, method string, _ json.RawMessage) (json.RawMessage, error) {
-				return json.RawMessage(results[method]), nil
+		f := start(t, gateway.Options{Upstreams: exchanges(
+			func(_ context.Context, r *relay.Request, _ relay.Sink) (*relay.Answer, error) {
+				return answeredIn(r.Era, `"result":`+results[r.Message.Method])
 			})})
 		for method, params := range map[string]string{
 			"tools/call": `{"name":"docs_search"}`, "prompts/get": `{"name":"docs_greet"}`, "resources/read": `{"uri":"file:///readme"}`,
@@ -122,53 +122,95 @@ func TestResultsAreTheBackendsBytes(t *testing.T) {
 	})
 }
 
+// asked is what the front says of a request.
+type asked struct {
+	Body         string
+	Name         string
+	Era          relay.Era
+	Capabilities string
+	LogLevel     string
+	Progress     bool
+	Repeatable   bool
+	Params       http.Header
+}
+
 func TestWhatTheBackendIsAsked(t *testing.T) {
-	type call struct {
-		Key    backend.Key
-		Method string
-		Params string
-	}
+	const envelope = `"_meta":{"progressToken":7,"traceparent":"00-1","io.modelcontextprotocol/protocolVersion":"2026-07-28",` +
+		`"io.modelcontextprotocol/clientCapabilities":{"sampling":{},"x":1},"io.modelcontextprotocol/logLevel":"info"}`
+	const own = `"_meta":{"progressToken":7}`
+	header := `{"name":"headed","inputSchema":{"type":"object","properties":{"r":{"type":"string","x-mcp-header":"Region"}}},"annotations":{"readOnlyHint":true}}`
+	catalog := snapshot(backend.Inventory{
+		Tools:     items("name", `{"name":"search","inputSchema":{"type":"object"}}`, header),
+		Prompts:   items("name", `{"name":"greet"}`),
+		Resources: items("uri", `{"uri":"file:///readme","name":"readme"}`),
+		Templates: items("uriTemplate", `{"uriTemplate":"db://{table}","name":"rows"}`),
+	})
 	for name, tc := range map[string]struct {
-		method, params string
-		want           call
+		era, method, params string
+		headers             []string
+		want                asked
 	}{
-		"the backend's name and nothing of the envelope": {
-			"tools/call",
-			`{"name":"docs_search","arguments":{"n":12345678901234567890,"name":"docs_search"},"task":{"ttl":1},"requestState":"s",` +
-				`"_meta":{"progressToken":7,"traceparent":"00-1","com.example/k":1}}`,
-			call{docs, "tools/call", `{"_meta":{"com.example/k":1,"traceparent":"00-1"},"arguments":{"n":12345678901234567890,"name":"docs_search"},"name":"search"}`},
+		"legacy, without what is not offered": {
+			legacy, "tools/call", `{"task":{"ttl":1},"name":"docs_search","arguments":{"n":12345678901234567890,"name":"docs_search"},` + own + `,"requestState":"s","inputResponses":{}}`, nil,
+			asked{Body: `{"name":"search","arguments":{"n":12345678901234567890,"name":"docs_search"},` + own + `}`, Name: "search", Progress: true},
 		},
-		"no _meta is left": {
-			"prompts/get", `{"name":"docs_greet","_meta":{"progressToken":"p"}}`,
-			call{docs, "prompts/get", `{"name":"greet"}`},
+		"legacy, for a modern backend": {
+			legacy, "tools/call", `{"name":"docs_headed","arguments":{"r":"é"}}`, nil,
+			asked{Body: `{"name":"headed","arguments":{"r":"é"}}`, Name: "headed", Repeatable: true, Params: http.Header{"Mcp-Param-Region": {"=?base64?w6k=?="}}},
 		},
-		"a listed resource": {
-			"resources/read", `{"uri":"file:///readme"}`,
-			call{docs, "resources/read", `{"uri":"file:///readme"}`},
+		"legacy prompt": {legacy, "prompts/get", `{"name":"docs_greet"}`, nil, asked{Body: `{"name":"greet"}`, Name: "greet", Repeatable: true}},
+		"legacy resource": {
+			legacy, "resources/read", `{"uri":"file:///readme"}`, nil,
+			asked{Body: `{"uri":"file:///readme"}`, Name: "file:///readme", Repeatable: true},
 		},
-		"a resource that a template covers": {
-			"resources/read", `{"uri":"db://users"}`,
-			call{docs, "resources/read", `{"uri":"db://users"}`},
+		"legacy, a template covers it": {
+			legacy, "resources/read", `{"uri":"db://users"}`, nil, asked{Body: `{"uri":"db://users"}`, Name: "db://users", Repeatable: true},
+		},
+		"legacy, completion for a prompt": {
+			legacy, "completion/complete", `{"ref":{"type":"ref/prompt","name":"docs_greet"},"argument":{"name":"name","value":"x"}}`, nil,
+			asked{Body: `{"ref":{"type":"ref/prompt","name":"greet"},"argument":{"name":"name","value":"x"}}`, Repeatable: true},
+		},
+		"legacy, completion for a template": {
+			legacy, "completion/complete", `{"ref":{"type":"ref/resource","uri":"db://{table}"},"argument":{"name":"table","value":"x"}}`, nil,
+			asked{Body: `{"ref":{"type":"ref/resource","uri":"db://{table}"},"argument":{"name":"table","value":"x"}}`, Repeatable: true},
+		},
+		"modern": {
+			modern, "tools/call", `{"name":"docs_search","arguments":{},` + envelope + `}`, []string{"Mcp-Name", "docs_search"},
+			asked{
+				Body: `{"name":"search","arguments":{},` + envelope + `}`, Name: "search", Capabilities: `{"sampling":{}}`, LogLevel: "info", Progress: true,
+			},
+		},
+		"modern, with the headers of arguments": {
+			modern, "tools/call", `{"name":"docs_headed","arguments":{"r":"eu"},` + envelope + `}`, []string{"Mcp-Name", "docs_headed", "Mcp-Param-Region", "eu"},
+			asked{
+				Body: `{"name":"headed","arguments":{"r":"eu"},` + envelope + `}`, Name: "headed", Capabilities: `{"sampling":{}}`, LogLevel: "info",
+				Progress: true, Repeatable: true, Params: http.Header{"Mcp-Param-Region": {"eu"}},
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eras(t, func(t *testing.T, era string) {
-				var mu sync.Mutex
-				var calls []call
-				f := start(t, gateway.Options{Caller: callerFunc(
-					func(_ context.Context, key backend.Key, method string, params json.RawMessage) (json.RawMessage, error) {
-						mu.Lock()
-						defer mu.Unlock()
-						calls = append(calls, call{key, method, string(params)})
-						return json.RawMessage(`{}`), nil
-					})})
-				if m := f.ask(era, tc.method, tc.params); m.Error != nil {
-					t.Fatalf("%+v", m.Error)
-				}
-				if diff := cmp.Diff([]call{tc.want}, calls); diff != "" {
-					t.Error(diff)
-				}
-			})
+			var got []asked
+			f := start(t, gateway.Options{Upstreams: exchanges(func(_ context.Context, r *relay.Request, _ relay.Sink) (*relay.Answer, error) {
+				m := parsed(outgoing(r))
+				got = append(got, asked{
+					string(m.Params.Of(m.Raw)), r.Name, r.Era, string(r.Capabilities), r.LogLevel, r.Progress, r.Repeatable, r.Params,
+				})
+				return answeredIn(r.Era, `"result":{}`)
+			})})
+			f.SetSnapshot(catalog)
+			headers := append([]string{"Mcp-Protocol-Version", tc.era, "Mcp-Method", tc.method}, tc.headers...)
+			tc.want.Era = relay.Modern
+			if tc.era == legacy {
+				tc.want.Era = relay.Legacy
+				headers = append(headers, "Mcp-Session-Id", f.initialize())
+			}
+			response, body := f.do(http.MethodPost, gateway.Path, `{"jsonrpc":"2.0","id":"req-1","method":"`+tc.method+`","params":`+tc.params+`}`, headers...)
+			if response.StatusCode != http.StatusOK || !strings.Contains(body, `"id":"req-1"`) || !strings.Contains(body, `"result":`) {
+				t.Fatalf("%s %s", response.Status, body)
+			}
+			if diff := cmp.Diff([]asked{tc.want}, got); diff != "" {
+				t.Error(diff)
+			}
 		})
 	}
 }
@@ -185,12 +227,18 @@ func TestErrorsOfABackend(t *testing.T) {
 		"invalid params":      {backend.RPCError{Code: -32602, Message: "m", Data: json.RawMessage(`{"n":1}`)}, -32602, -32602, 400, "m"},
 		"unknown method":      {backend.RPCError{Code: -32601, Message: "m"}, -32601, -32601, 404, "m"},
 		"resource not found":  {backend.RPCError{Code: -32002, Message: "m"}, -32002, -32602, 400, "m"},
+		"by URL, legacy only": {backend.RPCError{Code: -32042, Message: "m"}, -32042, -32603, 200, ""},
+		"capability":          {backend.RPCError{Code: -32021, Message: "m", Data: json.RawMessage(`{"requiredCapabilities":{}}`)}, -32021, -32021, 400, "m"},
 		"between the two":     {backend.RPCError{Code: -32022, Message: "m"}, -32603, -32603, 200, "the backend did not understand the gateway"},
 		"internal, with data": {backend.RPCError{Code: -32603, Message: "m", Data: json.RawMessage(`[1]`)}, -32603, -32603, 200, "m"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eras(t, func(t *testing.T, era string) {
-				f := start(t, gateway.Options{Caller: failure(fmt.Errorf("calling: %w", &tc.err))})
+				details := map[string]any{"code": tc.err.Code, "message": tc.err.Message}
+				if tc.err.Data != nil {
+					details["data"] = tc.err.Data
+				}
+				f := start(t, gateway.Options{Upstreams: exchanges(respond(`"error":` + string(encode(details))))})
 				for method, params := range map[string]string{
 					"tools/call": `{"name":"docs_search"}`, "prompts/get": `{"name":"docs_greet"}`, "resources/read": `{"uri":"file:///readme"}`,
 				} {
@@ -199,7 +247,7 @@ func TestErrorsOfABackend(t *testing.T) {
 					if era == modern {
 						code, status = tc.modern, tc.modernStatus
 					}
-					if m.Error == nil || m.Error.Code != code || m.Error.Message != tc.message || m.status != status || string(m.ID) != `"req-1"` {
+					if m.Error == nil || m.Error.Code != code || tc.message != "" && m.Error.Message != tc.message || m.status != status || string(m.ID) != `"req-1"` {
 						t.Fatalf("%s: status %d, %+v", method, m.status, m.Error)
 					}
 					if code != -32603 || tc.message == "m" {
@@ -215,7 +263,7 @@ func TestErrorsOfABackend(t *testing.T) {
 
 func TestUnreachableBackend(t *testing.T) {
 	eras(t, func(t *testing.T, era string) {
-		f := start(t, gateway.Options{Caller: failure(fmt.Errorf("Post %q: %w", "http://10.1.2.3/mcp", syscall.ECONNREFUSED))})
+		f := start(t, gateway.Options{Upstreams: failure(fmt.Errorf("Post %q: %w", "http://10.1.2.3/mcp", syscall.ECONNREFUSED))})
 		m := f.ask(era, "tools/call", `{"name":"docs_search"}`)
 		var result struct {
 			Content []struct{ Type, Text string }
@@ -240,8 +288,8 @@ func TestUnreachableBackend(t *testing.T) {
 }
 
 func TestMalformedResult(t *testing.T) {
-	for _, result := range []string{``, `null`, `[]`, `{"content":`} {
-		f := start(t, gateway.Options{Caller: answer(result)})
+	for _, result := range []string{`null`, `[]`, `7`} {
+		f := start(t, gateway.Options{Upstreams: answer(result)})
 		if m := f.ask(legacy, "tools/call", `{"name":"docs_search"}`); !strings.Contains(string(m.Result), `"isError":true`) {
 			t.Errorf("the result %q gives %s", result, m.Result)
 		}
@@ -250,7 +298,7 @@ func TestMalformedResult(t *testing.T) {
 
 func TestUnknownNames(t *testing.T) {
 	eras(t, func(t *testing.T, era string) {
-		f := start(t, gateway.Options{Caller: failure(errors.New("must not be called"))})
+		f := start(t, gateway.Options{Upstreams: failure(errors.New("must not be called"))})
 		resource := -32002
 		if era == modern {
 			resource = -32602
@@ -271,7 +319,7 @@ func TestUnknownNames(t *testing.T) {
 				continue // its header would be empty, which is another error
 			}
 			m := f.ask(era, tc.method, tc.params)
-			if m.Error == nil || m.Error.Code != tc.code || m.Error.Message != tc.message || string(m.Error.Data) != tc.data {
+			if m.Error == nil || m.Error.Code != tc.code || tc.message != "" && m.Error.Message != tc.message || string(m.Error.Data) != tc.data {
 				t.Errorf("%s: %+v", name, m.Error)
 			}
 		}

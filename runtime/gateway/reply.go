@@ -5,158 +5,206 @@ package gateway
 
 import (
 	"bytes"
-	"encoding/json"
-	"mime"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
+	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
-	"github.com/tidwall/gjson"
-	"github.com/tidwall/sjson"
-
-	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/era"
 )
 
-// pathServerInfo leads sjson and gjson to the gateway's own identity in a result; the dot in the key is escaped.
-var pathServerInfo = "_meta." + strings.ReplaceAll(mcp.MetaKeyServerInfo, ".", `\.`)
+// reply is the answer to one POST: one JSON message, or a stream of events as soon as there is something to say before it. The requests
+// of a batch share one.
+type reply struct {
+	g       *Gateway
+	w       http.ResponseWriter
+	r       *http.Request
+	version string
+	began   time.Time // when the client was last given time to take what is written
 
-// answer puts what the exchange came to into the message with which mcp-go answers. Messages other than the response, and
-// responses that mcp-go made by itself, come back as they are.
-func (x *exchange) answer(message []byte) []byte {
-	m := gjson.ParseBytes(message)
-	if !m.IsObject() || m.Get("method").Exists() {
-		return message
-	}
-	field, isList := listFields[x.method]
-	switch {
-	case x.err != nil:
-		return errorMessage(m.Get("id").Raw, x.err)
-	case !m.Get("result").Exists():
-		return message
-	case x.result != nil:
-		return setRaw(message, "result", x.decorated(m.Get("result")))
-	case isList && x.cursor != "":
-		// Lists come whole; the gateway never gave a cursor.
-		return errorMessage(m.Get("id").Raw, x.fail(backend.CodeInvalidParams, "unknown cursor"))
-	case isList:
-		return setRaw(message, "result."+field, x.serving.lists[x.method])
-	}
-	return message
+	mu        sync.Mutex // guards the fields below
+	client    *client    // whose session keeps the events, for a client that lost its connection; nil in the modern era
+	batch     bool
+	missing   int      // answers that are not there yet
+	answers   [][]byte // those of a batch that are
+	streaming bool
+	events    eventWriter
+	log       *stream // where the session keeps the events
+	direct    *reader // this connection, as one that reads log
+	gone      error   // why nothing can be written any more
+	scratch   []byte
 }
 
-// decorated is the backend's result. For a client of revision 2026-07-28 it carries what that revision wants of every result,
-// in the gateway's name, which mcp-go has put into its own.
-func (x *exchange) decorated(own gjson.Result) json.RawMessage {
-	result := x.result
-	if !x.modern {
-		return result
+var (
+	jsonType   = []string{"application/json"}
+	streamType = []string{"text/event-stream"}
+)
+
+// canStream says whether the client takes a stream of events. One that says nothing of it takes everything.
+func (o *reply) canStream() bool {
+	values := o.r.Header["Accept"]
+	if len(values) == 0 {
+		return true
 	}
-	for _, field := range []string{"resultType", "ttlMs", "cacheScope", pathServerInfo} {
-		if value := own.Get(field); value.Exists() {
-			result = setRaw(result, field, json.RawMessage(value.Raw))
+	for _, value := range values {
+		if strings.Contains(value, "text/event-stream") || strings.Contains(value, "*/*") || strings.Contains(value, "text/*") {
+			return true
 		}
 	}
-	return result
+	return false
 }
 
-func (x *exchange) fail(code int, message string) *backend.RPCError {
-	x.err = &backend.RPCError{Code: code, Message: message}
-	return x.err
+// keepIn makes a session keep the events of the stream, should there be one.
+func (o *reply) keepIn(c *client) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.client = c
 }
 
-// status is the HTTP status of the answer (MCP 2026-07-28, transports and error codes): earlier revisions have JSON-RPC
-// errors with 200.
-func (x *exchange) status(status int) int {
-	if x.err == nil || !x.modern {
-		return status
-	}
-	switch x.err.Code {
-	case backend.CodeMethodNotFound:
-		return http.StatusNotFound
-	case backend.CodeInvalidParams, mcp.INVALID_REQUEST, mcp.PARSE_ERROR, mcp.MISSING_REQUIRED_CLIENT_CAPABILITY:
-		return http.StatusBadRequest
-	}
-	return http.StatusOK
-}
-
-func errorMessage(id string, e *backend.RPCError) []byte {
-	if id == "" {
-		id = "null"
-	}
-	details := map[string]any{"code": e.Code, "message": e.Message}
-	if len(e.Data) > 0 {
-		details["data"] = e.Data
-	}
-	return encodeAny(map[string]any{"jsonrpc": mcp.JSONRPC_VERSION, "id": json.RawMessage(id), "error": details})
-}
-
-// setRaw sets a field of a JSON object. It cannot fail on an object that is valid JSON, and the paths are ours.
-func setRaw(object []byte, path string, value json.RawMessage) []byte {
-	set, err := sjson.SetRawBytes(object, path, value)
-	if err != nil {
-		panic(err)
-	}
-	return set
-}
-
-// replyWriter passes an answer of mcp-go on, with the exchange's outcome put in. mcp-go writes a JSON answer in one piece. It
-// answers with a stream only to subscriptions/listen, which no outcome concerns.
-type replyWriter struct {
-	http.ResponseWriter
-	exchange *exchange
-
-	status  int
-	started bool
-}
-
-// WriteHeader holds the status back until it is known what is written.
-func (w *replyWriter) WriteHeader(status int) {
-	w.status = status
-	if w.mediaType() == "text/event-stream" {
-		w.Header().Set("X-Accel-Buffering", "no")
-		w.start(status)
+// respond answers a request with a message in pieces.
+func (o *reply) respond(status int, pieces ...[]byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.missing--
+	switch {
+	case o.streaming:
+		_ = o.send(true, pieces...) // who is gone hears nothing
+		if o.missing <= 0 {
+			o.endStream()
+		}
+	case o.batch:
+		o.answers = append(o.answers, bytes.Join(pieces, nil))
+		if o.missing == 0 {
+			o.writeBatch()
+		}
+	default:
+		o.write(status, pieces...)
 	}
 }
 
-// Write implements http.ResponseWriter.
-func (w *replyWriter) Write(p []byte) (int, error) {
-	out := p
-	if !w.started && w.mediaType() == "application/json" {
-		out = append(w.exchange.answer(bytes.TrimRight(p, "\n")), '\n')
-		w.status = w.exchange.status(max(w.status, http.StatusOK))
-	}
-	w.start(w.status)
-	if _, err := w.ResponseWriter.Write(out); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-// Flush implements http.Flusher.
-func (w *replyWriter) Flush() {
-	if w.started {
-		_ = http.NewResponseController(w.ResponseWriter).Flush() // fails where nothing can be flushed
+// abandon is for a request that its client has cancelled: it has no response.
+func (o *reply) abandon() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.missing--
+	switch {
+	case o.missing > 0:
+	case o.streaming:
+		o.endStream()
+	case len(o.answers) > 0:
+		o.writeBatch()
+	default:
+		o.accept()
 	}
 }
 
-// Unwrap lets http.ResponseController reach the connection.
-func (w *replyWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+// accept answers what has no response (MCP 2025-11-25 and 2026-07-28, transports, sending messages).
+func (o *reply) accept() {
+	o.g.parting(o.w.Header())
+	o.w.WriteHeader(http.StatusAccepted)
+}
 
-// finish sends the status of an answer without a body.
-func (w *replyWriter) finish() {
-	if w.status != 0 {
-		w.start(w.status)
+// write answers with JSON. Pieces of a message are not copied into one: what a backend has written goes out as it came.
+func (o *reply) write(status int, pieces ...[]byte) {
+	length := 0
+	for _, p := range pieces {
+		length += len(p)
+	}
+	h := o.w.Header()
+	h["Content-Type"] = jsonType
+	if length > smallAnswer {
+		h["Content-Length"] = []string{strconv.Itoa(length)}
+	}
+	o.g.parting(h)
+	if time.Since(o.began) > o.g.limits.WriteTimeout/2 || length > writeChunk {
+		o.g.extendDeadline(o.w)
+	}
+	o.w.WriteHeader(status)
+	for _, p := range pieces {
+		for len(p) > writeChunk {
+			if _, err := o.w.Write(p[:writeChunk]); err != nil {
+				return
+			}
+			o.g.extendDeadline(o.w)
+			p = p[writeChunk:]
+		}
+		if _, err := o.w.Write(p); err != nil {
+			return
+		}
 	}
 }
 
-func (w *replyWriter) start(status int) {
-	if !w.started {
-		w.started = true
-		w.ResponseWriter.WriteHeader(max(status, http.StatusOK))
+// smallAnswer is what net/http buffers, and so finds the length of by itself.
+const smallAnswer = 1 << 10
+
+// writeChunk is what a client has to take within Limits.WriteTimeout.
+const writeChunk = 64 << 10
+
+// event says something before the answer, on the stream that begins with it. The error says that it can never be heard.
+func (o *reply) event(pieces ...[]byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.streaming {
+		o.startStream()
+	}
+	return o.send(false, pieces...)
+}
+
+// comment says nothing, on a stream that was silent for long.
+func (o *reply) comment() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.writeFrame(comment)
+	return o.gone
+}
+
+func (o *reply) startStream() {
+	o.streaming = true
+	o.events = newEventWriter(o.g, o.w)
+	o.gone = o.events.start()
+	if o.client != nil {
+		o.direct = newReader()
+		o.log = o.client.newStream(o.direct)
+		if o.version >= era.V20251125 {
+			o.writeFrame(o.log.priming())
+		}
+	}
+	for _, early := range o.answers { // those of a batch that were waiting for the others
+		_ = o.send(true, early) // who is gone hears nothing
+	}
+	o.answers = nil
+}
+
+func (o *reply) writeBatch() {
+	o.write(http.StatusOK, []byte{'['}, bytes.Join(o.answers, []byte{','}), []byte{']'})
+}
+
+// send writes one message as an event. In the legacy era its loss does not matter: the session keeps it.
+func (o *reply) send(final bool, pieces ...[]byte) error {
+	if o.log == nil {
+		o.scratch = appendEvent(o.scratch[:0], "", 0, pieces...)
+		o.writeFrame(o.scratch)
+		return o.gone
+	}
+	if frame := o.log.push(o.direct, final, pieces...); frame != nil {
+		o.writeFrame(frame)
+	}
+	return nil
+}
+
+func (o *reply) writeFrame(frame []byte) {
+	if o.gone != nil {
+		return
+	}
+	if o.gone = o.events.write(frame); o.gone != nil && o.log != nil {
+		o.log.leave(o.direct)
 	}
 }
 
-func (w *replyWriter) mediaType() string {
-	media, _, _ := mime.ParseMediaType(w.Header().Get("Content-Type"))
-	return media
+func (o *reply) endStream() {
+	if o.log != nil {
+		o.log.end()
+		o.log.leave(o.direct)
+	}
 }

@@ -5,25 +5,25 @@ package gateway
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
+	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
-	"github.com/mark3labs/mcp-go/server"
 
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/era"
+	"github.com/vmcp-dev/vmcp-operator/runtime/session"
 )
 
 const (
-	headerSession  = "Mcp-Session-Id"
+	headerSession  = mcp.HeaderSessionID
 	headerProtocol = mcp.HeaderProtocolVersion
+	headerLastID   = mcp.HeaderLastEventID
 )
 
 // serveHTTP decides what concerns HTTP and not MCP, and hands on the rest.
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	g.extendDeadline(w)
 	if why := g.hosts.Load().refuseForeign(r); why != "" {
 		http.Error(w, why, http.StatusForbidden)
 		return
@@ -33,20 +33,22 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	trail := backend.TrailOf(r.Header)
-	if trail.LeadsBack(g.id) {
-		refuseCircle(w)
+	if len(trail) > 0 {
+		if trail.LeadsBack(g.id) {
+			refuseCircle(w)
+			return
+		}
+		r = r.WithContext(backend.WithTrail(r.Context(), trail))
+	}
+	if !g.flights.begin() {
+		w.Header().Set("Connection", "close")
+		refuseForNow(w, "1", "the gateway is shutting down")
 		return
 	}
-	r = r.WithContext(backend.WithTrail(r.Context(), trail))
-	if !g.begin() {
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "the gateway is shutting down", http.StatusServiceUnavailable)
-		return
-	}
-	defer g.inFlight.Done()
+	defer g.flights.end()
 	switch r.Method {
 	case http.MethodPost:
-		g.servePost(w, r)
+		g.servePost(w, r, trail)
 	case http.MethodGet, http.MethodDelete:
 		g.serveSession(w, r)
 	default:
@@ -58,150 +60,140 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 // refuseCircle answers a request that would go on for ever. Whoever gets the answer is a gateway: it takes the error for the
 // backend's, and hands it back to the client.
 func refuseCircle(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "application/json")
+	w.Header()["Content-Type"] = jsonType
 	w.WriteHeader(http.StatusLoopDetected)
-	_, _ = w.Write(encodeAny(map[string]any{ // a gateway that is gone needs no answer
-		"jsonrpc": mcp.JSONRPC_VERSION, "id": nil, "error": map[string]any{
-			"code": backend.CodeInternalError,
-			"message": "the request came back to a gateway that it had passed through already: gateways name each other as backends; " +
-				"remove the backend that closes the circle",
-		},
-	}))
+	_, _ = w.Write(bytes.Join([][]byte{answerHead, []byte("null"), errorHead, errorText(&era.Refusal{ // a gateway that is gone needs no answer
+		Code: mcp.INTERNAL_ERROR,
+		Message: "the request came back to a gateway that it had passed through already: gateways name each other as backends; " +
+			"remove the backend that closes the circle",
+	}), answerTail}, nil))
 }
 
-// serveSession serves the stream of notifications and the end of a session, both of which only revisions up to 2025-11-25
-// have. mcp-go refuses them to later revisions, and would open a stream for anybody else.
+// refuseForNow answers what may be tried again in some seconds.
+func refuseForNow(w http.ResponseWriter, seconds, why string) {
+	w.Header().Set("Retry-After", seconds)
+	http.Error(w, why, http.StatusServiceUnavailable)
+}
+
+// serveSession serves the stream of notifications and the end of a session, both of which only the legacy era has.
 func (g *Gateway) serveSession(w http.ResponseWriter, r *http.Request) {
-	if mcp.IsModernProtocol(r.Header.Get(headerProtocol)) {
-		g.http.ServeHTTP(w, r)
+	switch version := r.Header.Get(headerProtocol); {
+	case mcp.IsModernProtocol(version):
+		w.Header().Set("Allow", http.MethodPost)
+		http.Error(w, "this revision of MCP has no "+r.Method, http.StatusMethodNotAllowed)
+		return
+	case version != "" && !era.IsLegacy(version):
+		http.Error(w, "the "+headerProtocol+" header names no revision of MCP that is served", http.StatusBadRequest)
 		return
 	}
-	id := r.Header.Get(headerSession)
-	if !g.inSession(w, id) {
+	id, principal, now := r.Header.Get(headerSession), g.principal(r), time.Now()
+	if id == "" {
+		http.Error(w, "the request has no "+headerSession+" header", http.StatusBadRequest)
+		return
+	}
+	info, ok := g.openSession(id, principal, now)
+	if !ok || r.Method == http.MethodDelete && !g.clients.end(id, info, now) {
+		http.Error(w, unknownSession, http.StatusNotFound)
 		return
 	}
 	if r.Method == http.MethodDelete {
-		g.http.ServeHTTP(w, r)
+		w.WriteHeader(http.StatusOK)
 		return
 	}
-	ended, closed, ok := g.sessions.stream(id)
-	if !ok {
-		return // ended a moment ago, which looks the same as ending now
-	}
-	defer closed()
-	ctx, stop := bounded(r.Context(), g.streams, ended)
-	defer stop()
-	w.Header().Set("X-Accel-Buffering", "no")
-	g.http.ServeHTTP(w, r.WithContext(ctx))
-}
-
-// inSession checks that a request belongs to a living session, and answers it otherwise (MCP 2025-11-25, session management).
-func (g *Gateway) inSession(w http.ResponseWriter, id string) bool {
+	c, full := g.clients.remember(id, principal, info, now)
 	switch {
-	case id == "":
-		http.Error(w, "the request has no "+headerSession+" header", http.StatusBadRequest)
-		return false
-	case !g.sessions.touch(id):
-		http.Error(w, "the session is unknown or has ended", http.StatusNotFound)
-		return false
-	}
-	return true
-}
-
-// admitSession makes room for another session, or says that there is none.
-func (g *Gateway) admitSession(w http.ResponseWriter, r *http.Request) bool {
-	for _, id := range g.sessions.expired() {
-		g.http.Handle(nobody{}, &server.HTTPRequest{
-			Method: http.MethodDelete, Header: http.Header{headerSession: {id}}, Context: r.Context(),
-		})
-	}
-	if g.sessions.full() {
-		w.Header().Set("Retry-After", "60")
-		http.Error(w, "the gateway has as many sessions as it takes", http.StatusServiceUnavailable)
-		return false
-	}
-	return true
-}
-
-// servePost reads one message, lets mcp-go check and dispatch it, and puts the bytes of the catalog or of the backend into
-// the answer.
-func (g *Gateway) servePost(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.limits.BodyBytes))
-	if err != nil {
-		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-			http.Error(w, "the request body is too large", http.StatusRequestEntityTooLarge)
-			return
-		}
-		http.Error(w, "the request body could not be read", http.StatusBadRequest)
-		return
-	}
-	x := newExchange(r.Header, body, g.serving.Load())
-	switch id := r.Header.Get(headerSession); {
-	case x.modern, x.method == "": // no session; or no request, which mcp-go judges
-	case x.method == string(mcp.MethodInitialize):
-		if !g.admitSession(w, r) {
-			return
-		}
-	case !g.inSession(w, id):
-		return
+	case full:
+		refuseForNow(w, "60", tooManySessions)
+	case c == nil:
+		http.Error(w, unknownSession, http.StatusNotFound)
 	default:
-		r = r.Clone(r.Context())
-		r.Header.Set(headerSession, id+callsSuffix)
+		defer c.release()
+		g.serveStream(w, r, c)
 	}
-	until := g.calls
-	if x.method == string(mcp.MethodSubscriptionsListen) {
-		until = g.streams
-	}
-	ctx, stop := bounded(context.WithValue(r.Context(), exchangeKey{}, x), until)
-	defer stop()
-	r = r.WithContext(ctx)
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	reply := &replyWriter{ResponseWriter: w, exchange: x}
-	defer reply.finish()
-	g.http.ServeHTTP(reply, r)
 }
 
-// bounded is a context that ends with the first of several.
-func bounded(ctx context.Context, others ...context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	for _, other := range others {
-		stop := context.AfterFunc(other, cancel)
-		context.AfterFunc(ctx, func() { stop() })
-	}
-	return ctx, cancel
+// What clients are told.
+const (
+	unknownSession  = "the session is unknown or has ended"
+	tooManySessions = "the gateway has as many sessions as it takes"
+	tooManyStreams  = "the gateway has as many open streams as it takes"
+	tooManyCalls    = "the gateway has as many calls in flight as it takes"
+)
+
+// openSession reads the id of a session that has not ended.
+func (g *Gateway) openSession(id, principal string, now time.Time) (session.Info, bool) {
+	info, err := g.sealer.OpenID(principal, id, now)
+	return info, err == nil && !g.tombstones.Buried(info)
 }
 
-// nobody is a client that hears nothing.
-type nobody struct{}
+// serveStream is GET: the stream of a session, or what a client missed of a stream whose connection it lost.
+func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request, c *client) {
+	if g.streams.Add(1) > int64(g.limits.Streams) {
+		g.streams.Add(-1)
+		refuseForNow(w, "60", tooManyStreams)
+		return
+	}
+	defer g.streams.Add(-1)
+	last := r.Header.Get(headerLastID)
+	s, after, ok := c.streamOf(last)
+	if !ok {
+		if last != "" && !isStanding(last) {
+			http.Error(w, "the events of this stream are no longer kept", http.StatusBadRequest)
+			return
+		}
+		s = c.stand()
+		after = s.position() // what was said to nobody is old
+		c.announce(g.serving.Load())
+	}
+	g.follow(w, r, c, s, after)
+}
 
-func (nobody) Header() http.Header         { return http.Header{} }
-func (nobody) Write(p []byte) (int, error) { return len(p), nil }
-func (nobody) WriteHeader(int)             {}
-func (nobody) Flush()                      {}
-func (nobody) CanStream() bool             { return false }
-
-// newExchange reads what the gateway has to know of a message. A message that it cannot read is left to mcp-go to refuse.
-func newExchange(header http.Header, body []byte, serving *edition) *exchange {
-	x := &exchange{serving: serving, modern: mcp.IsModernProtocol(header.Get(headerProtocol))}
-	var message struct {
-		Method string          `json:"method"`
-		Params json.RawMessage `json:"params"`
+// follow sends the events of a stream as they come, from behind one on, until the stream, the client or the gateway ends. Another
+// connection that takes over the stream ends this one: a client knows that a connection is dead long before the gateway does.
+func (g *Gateway) follow(w http.ResponseWriter, r *http.Request, c *client, s *stream, after uint64) {
+	me := newReader()
+	s.take(me, after)
+	defer s.leave(me)
+	out := newEventWriter(g, w)
+	if out.start() != nil {
+		return
 	}
-	if json.Unmarshal(body, &message) != nil {
-		return x
+	if c.info.Version >= era.V20251125 && r.Header.Get(headerLastID) == "" {
+		if out.write(s.primingAt(after)) != nil {
+			return
+		}
 	}
-	x.method, x.params = message.Method, message.Params
-	var params struct {
-		Cursor string                     `json:"cursor"`
-		Meta   map[string]json.RawMessage `json:"_meta"`
+	quiet := time.NewTimer(g.limits.Heartbeat)
+	defer quiet.Stop()
+	age := time.NewTimer(time.Until(c.info.Expires()))
+	defer age.Stop()
+	for {
+		frame, over := s.next(me)
+		switch {
+		case frame != nil:
+			if out.write(frame) != nil {
+				return
+			}
+			quiet.Reset(g.limits.Heartbeat)
+			continue
+		case over:
+			return
+		}
+		select {
+		case <-me.wake:
+		case <-quiet.C:
+			if out.write(comment) != nil {
+				return
+			}
+			quiet.Reset(g.limits.Heartbeat)
+		case <-age.C:
+			return
+		case <-me.gone:
+			return
+		case <-r.Context().Done():
+			return
+		case <-g.closing:
+			return
+		}
 	}
-	if json.Unmarshal(message.Params, &params) != nil {
-		return x
-	}
-	x.cursor = params.Cursor
-	var version string
-	if json.Unmarshal(params.Meta[mcp.MetaKeyProtocolVersion], &version) == nil {
-		x.modern = x.modern || mcp.IsModernProtocol(version)
-	}
-	return x
 }

@@ -1,0 +1,311 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/era"
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
+	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
+	"github.com/vmcp-dev/vmcp-operator/runtime/session"
+)
+
+// client is what this replica has to remember of a session of the legacy era. It is there from the first request on that needs it until
+// the session ends, or nothing happened for long.
+type client struct {
+	g         *Gateway
+	id        string
+	principal string
+	info      session.Info
+	epoch     string // begins ids, so that those of another process are not taken for ours
+
+	mu         sync.Mutex // guards the fields below
+	lastSeen   time.Time
+	active     int // requests and streams under way
+	closed     bool
+	severity   int // of log messages that the client wants, as of era.Severity
+	level      string
+	bonds      map[backend.Key]*bond
+	calls      map[string]*call       // by the token of the request's id
+	asks       map[string]*ask        // by the token of the id that the client was given
+	subscribed map[string]backend.Key // by URI
+	standing   *stream                // the stream that GET opens
+	resumable  []*stream              // those of calls, the oldest first
+	minted     uint64
+	announced  [changes]uint64 // revisions of which the client has been told
+}
+
+// bond is the session that a client has at a backend.
+type bond struct {
+	upstream relay.Upstream
+	session  relay.Session
+}
+
+// ask is a request of a backend that waits for the client's response.
+type ask struct {
+	theirs string // the token of the backend's id
+	id     []byte // the id that the client was given
+	reply  func(rpc.Message)
+}
+
+// defaultSeverity is from which on a client hears log messages that has not said what it wants to hear.
+var defaultSeverity = era.Severity("info")
+
+func newClient(g *Gateway, id, principal string, info session.Info, now time.Time) *client {
+	c := &client{
+		g: g, id: id, principal: principal, info: info, epoch: strings.ToLower(rand.Text()[:10]), lastSeen: now, severity: defaultSeverity,
+	}
+	serving := g.serving.Load()
+	c.announced = serving.revisions
+	for kind, changed := range serving.changed {
+		if !changed.Before(info.Issued) {
+			c.announced[kind]-- // it changed in the session's time
+		}
+	}
+	return c
+}
+
+// acquire notes a request or stream. It returns false if the session was closed meanwhile.
+func (c *client) acquire(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.active++
+	c.lastSeen = now
+	return true
+}
+
+func (c *client) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.active--
+	c.lastSeen = time.Now()
+}
+
+func (c *client) idleSince(before time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.active == 0 && c.lastSeen.Before(before)
+}
+
+// close ends what the session has open, and waits for the backends to be told. It may be called again.
+func (c *client) close() {
+	c.mu.Lock()
+	c.closed = true
+	bonds, standing, resumable := c.bonds, c.standing, c.resumable
+	c.bonds, c.resumable, c.asks = nil, nil, nil
+	for _, call := range c.calls {
+		call.flight.cancel()
+	}
+	c.mu.Unlock()
+	if standing != nil {
+		standing.end()
+	}
+	for _, s := range resumable {
+		s.end()
+	}
+	closeAll(bonds)
+}
+
+func closeAll(bonds map[backend.Key]*bond) {
+	var closing sync.WaitGroup
+	for _, b := range bonds {
+		closing.Go(b.session.Close)
+	}
+	closing.Wait()
+}
+
+// errEnded says that the session ended while a request of it was under way.
+var errEnded = errors.New("the session has ended")
+
+// session is the client's session at a backend. It is made on the first use.
+func (c *client) session(key backend.Key, upstream relay.Upstream) (relay.Session, error) {
+	c.mu.Lock()
+	b, there := c.bonds[key]
+	if there && b.upstream == upstream {
+		c.mu.Unlock()
+		return b.session, nil
+	}
+	if c.closed {
+		c.mu.Unlock()
+		return nil, errEnded
+	}
+	fresh := &bond{upstream: upstream, session: upstream.NewSession(relay.SessionOptions{
+		Capabilities: c.info.Capabilities.JSON(), OnNotification: c.heard,
+	})}
+	if c.bonds == nil {
+		c.bonds = map[backend.Key]*bond{}
+	}
+	c.bonds[key] = fresh
+	level := c.level
+	c.mu.Unlock()
+	if there { // the backend was replaced
+		c.g.background(b.session.Close)
+	}
+	if level != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
+		defer cancel()
+		c.setLevelAt(ctx, fresh.session, level)
+	}
+	return fresh.session, nil
+}
+
+// sessions are the client's sessions at backends that are open.
+func (c *client) sessions() []relay.Session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []relay.Session
+	for _, b := range c.bonds {
+		all = append(all, b.session)
+	}
+	return all
+}
+
+// setLevelAt tells a backend which log messages the client wants. What it sends too much is not passed on, so that a failure costs messages
+// at most.
+func (c *client) setLevelAt(ctx context.Context, s relay.Session, level string) {
+	if err := s.SetLogLevel(ctx, level); err != nil {
+		c.g.log.Debug("Setting the log level at a backend failed", "error", err)
+	}
+}
+
+// heard takes what a backend says outside of requests.
+func (c *client) heard(m rpc.Message) {
+	switch m.Method {
+	case methodResourceUpdated:
+		uri, _ := rpc.Text(rpc.Find(m.Raw, m.Params, "uri")[0].Of(m.Raw))
+		c.mu.Lock()
+		_, wanted := c.subscribed[uri]
+		c.mu.Unlock()
+		if wanted {
+			c.say(m.Raw)
+		}
+	case methodLogMessage:
+		if c.wants(m) {
+			c.say(m.Raw)
+		}
+	case methodElicitationComplete:
+		c.say(m.Raw)
+	}
+}
+
+// wants says whether the client wants to hear a log message.
+func (c *client) wants(m rpc.Message) bool {
+	level, _ := rpc.Text(rpc.Find(m.Raw, m.Params, "level")[0].Of(m.Raw))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return era.Severity(level) >= c.severity
+}
+
+// say puts a message on the stream that GET opens. Where there has been none, nobody listens.
+func (c *client) say(raw []byte) {
+	c.mu.Lock()
+	s := c.standing
+	c.mu.Unlock()
+	if s != nil {
+		s.push(nil, false, raw)
+	}
+}
+
+// announce tells the client which lists have changed since it last heard of it, if it has a stream to hear of it.
+func (c *client) announce(serving *edition) {
+	c.mu.Lock()
+	s := c.standing
+	var news []string
+	if s != nil {
+		for kind, revision := range serving.revisions {
+			if c.announced[kind] < revision {
+				c.announced[kind] = revision
+				news = append(news, changeMethods[kind])
+			}
+		}
+	}
+	c.mu.Unlock()
+	for _, method := range news {
+		s.push(nil, false, []byte(`{"jsonrpc":"2.0","method":"`+method+`"}`))
+	}
+}
+
+// stand is the stream that GET opens.
+func (c *client) stand() *stream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.standing == nil {
+		c.standing = &stream{name: c.epoch + "-0"}
+	}
+	return c.standing
+}
+
+// newStream makes the stream of a POST. Only so many are kept; the oldest that is over goes first.
+func (c *client) newStream(r *reader) *stream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.minted++
+	s := &stream{name: c.epoch + "-" + strconv.FormatUint(c.minted, 10), reader: r}
+	now := time.Now()
+	c.forgetStale(now)
+	if len(c.resumable) >= c.g.limits.SessionStreams {
+		oldest := 0
+		for i, o := range c.resumable {
+			if o.stale(now.Add(keptFor + time.Second)) { // it has ended
+				oldest = i
+				break
+			}
+		}
+		c.resumable = append(c.resumable[:oldest:oldest], c.resumable[oldest+1:]...)
+	}
+	c.resumable = append(c.resumable, s)
+	return s
+}
+
+// forgetStale is called with mu.
+func (c *client) forgetStale(now time.Time) {
+	kept := c.resumable[:0]
+	for _, s := range c.resumable {
+		if !s.stale(now) {
+			kept = append(kept, s)
+		}
+	}
+	clear(c.resumable[len(kept):])
+	c.resumable = kept
+}
+
+// streamOf finds the stream that the id of an event names.
+func (c *client) streamOf(eventID string) (s *stream, after uint64, ok bool) {
+	cut := strings.LastIndexByte(eventID, '-')
+	if cut < 0 {
+		return nil, 0, false
+	}
+	after, err := strconv.ParseUint(eventID[cut+1:], 10, 64)
+	if err != nil {
+		return nil, 0, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.standing != nil && c.standing.name == eventID[:cut] {
+		return c.standing, after, true
+	}
+	for _, s := range c.resumable {
+		if s.name == eventID[:cut] {
+			return s, after, true
+		}
+	}
+	return nil, 0, false
+}
+
+// isStanding says whether the id of an event names a stream that GET opened, of this process or of another.
+func isStanding(eventID string) bool {
+	cut := strings.LastIndexByte(eventID, '-')
+	return cut >= 0 && strings.HasSuffix(eventID[:cut], "-0")
+}

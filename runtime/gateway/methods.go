@@ -1,0 +1,195 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/era"
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
+	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
+)
+
+// initialize begins a session (MCP 2025-11-25, lifecycle). Nothing is stored, and no backend hears of it.
+func (c *call) initialize() {
+	raw := c.m.Raw
+	found := rpc.Find(raw, c.m.Params, "protocolVersion", "capabilities")
+	asked, _ := rpc.Text(found[0].Of(raw))
+	version := era.Negotiate(asked)
+	id := c.g.sealer.MintID(c.principal, version, era.ReadCapabilities(raw, found[1]), time.Now())
+	c.w.Header()[headerSession] = []string{id}
+	c.result([]byte(`{"protocolVersion":"`+version+`"`), c.g.texts.initialize)
+}
+
+// discover says what the gateway is and can do (MCP 2026-07-28, discovery).
+func (c *call) discover() { c.result(c.g.texts.discover) }
+
+// hear takes a notification of a client of the legacy era. What needs no hearing, or is unknown, is let go.
+func (p *post) hear(m *rpc.Message) {
+	if p.client == nil {
+		return // nothing is under way that it could concern
+	}
+	switch m.Method {
+	case methodCancelled:
+		if token := rpc.Token(rpc.Find(m.Raw, m.Params, "requestId")[0].Of(m.Raw)); token != "" {
+			p.client.cancel(token)
+		}
+	case methodRootsChanged:
+		ctx, cancel := context.WithTimeout(p.r.Context(), setupTimeout)
+		defer cancel()
+		var telling sync.WaitGroup
+		for _, s := range p.client.sessions() {
+			telling.Go(func() { s.RootsChanged(ctx) })
+		}
+		telling.Wait()
+	}
+}
+
+// answer takes a client's response to what a backend asked. One that comes too late is let go.
+func (p *post) answer(m *rpc.Message) {
+	token := rpc.Token(m.ID.Of(m.Raw))
+	if p.client == nil || token == "" {
+		return
+	}
+	c := p.client
+	c.mu.Lock()
+	asked, waits := c.asks[token]
+	delete(c.asks, token)
+	c.mu.Unlock()
+	if !waits {
+		return
+	}
+	// The backend's edge may use it after this request has ended.
+	kept := *m
+	kept.Raw = append([]byte(nil), m.Raw...)
+	asked.reply(kept)
+}
+
+// setLevel is logging/setLevel: which log messages the session wants to hear.
+func (c *call) setLevel() {
+	level, _ := rpc.Text(rpc.Find(c.m.Raw, c.m.Params, "level")[0].Of(c.m.Raw))
+	severity := era.Severity(level)
+	if severity < 0 {
+		c.fail(invalidParams("params name no known log level"))
+		return
+	}
+	owner, refusal := c.remember()
+	if refusal != nil {
+		c.fail(refusal)
+		return
+	}
+	owner.mu.Lock()
+	owner.level, owner.severity = level, severity
+	owner.mu.Unlock()
+	ctx, cancel := context.WithTimeout(c.r.Context(), setupTimeout)
+	defer cancel()
+	var telling sync.WaitGroup
+	for _, s := range owner.sessions() {
+		telling.Go(func() { owner.setLevelAt(ctx, s, level) })
+	}
+	telling.Wait()
+	c.result(emptyResult)
+}
+
+// subscribe is resources/subscribe.
+func (c *call) subscribe() {
+	owner, s, ok := c.resourceSession()
+	if !ok {
+		return
+	}
+	uri := c.v.Name
+	owner.mu.Lock()
+	_, known := owner.subscribed[uri]
+	full := !known && len(owner.subscribed) >= c.g.limits.Subscriptions
+	if !known && !full {
+		if owner.subscribed == nil {
+			owner.subscribed = map[string]backend.Key{}
+		}
+		owner.subscribed[uri] = c.target // before the backend agrees: an update may be there before its answer is
+	}
+	owner.mu.Unlock()
+	if full {
+		c.fail(&era.Refusal{Code: mcp.INTERNAL_ERROR, Message: "the session watches as many resources as it may"})
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), setupTimeout)
+	defer cancel()
+	if err := s.Subscribe(ctx, uri); err != nil {
+		if !known {
+			owner.unsubscribed(uri)
+		}
+		c.failAside(err)
+		return
+	}
+	c.result(emptyResult)
+}
+
+// unsubscribe is resources/unsubscribe.
+func (c *call) unsubscribe() {
+	owner, s, ok := c.resourceSession()
+	if !ok {
+		return
+	}
+	owner.unsubscribed(c.v.Name)
+	ctx, cancel := context.WithTimeout(c.r.Context(), setupTimeout)
+	defer cancel()
+	if err := s.Unsubscribe(ctx, c.v.Name); err != nil {
+		c.failAside(err)
+		return
+	}
+	c.result(emptyResult)
+}
+
+func (c *client) unsubscribed(uri string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.subscribed, uri)
+}
+
+// resourceSession finds the session with the backend that has the resource that the request names. It answers the request if there is none.
+func (c *call) resourceSession() (*client, relay.Session, bool) {
+	if c.isModern() {
+		c.unknownMethod()
+		return nil, nil, false
+	}
+	entry, known := c.edition.snapshot.Resource(c.v.Name)
+	if !known {
+		c.fail(unknownResource(c.v.Name, false))
+		return nil, nil, false
+	}
+	c.target = entry.Backend
+	upstream, served := c.g.upstreams.Upstream(c.target)
+	if !served {
+		c.failAtBackend(backend.Classify(c.target, backend.ErrNotServed))
+		return nil, nil, false
+	}
+	owner, refusal := c.remember()
+	if refusal != nil {
+		c.fail(refusal)
+		return nil, nil, false
+	}
+	s, err := owner.session(c.target, upstream)
+	if err != nil {
+		c.fail(&era.Refusal{Status: http.StatusNotFound, Code: mcp.INVALID_REQUEST, Message: unknownSession})
+		return nil, nil, false
+	}
+	return owner, s, true
+}
+
+// failAside answers with what went wrong with something that was asked of a backend on the side.
+func (c *call) failAside(err error) {
+	if answered, ok := errors.AsType[*backend.RPCError](err); ok {
+		r := forClient(&era.Refusal{Code: answered.Code, Message: answered.Message, Data: answered.Data}, c.isModern())
+		c.out.refuse(c.id(), r)
+		return
+	}
+	c.failAtBackend(c.fault(err))
+}

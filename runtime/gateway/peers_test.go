@@ -1,0 +1,154 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	mcpgo "github.com/mark3labs/mcp-go/client"
+	"github.com/mark3labs/mcp-go/client/transport"
+	mcpgotypes "github.com/mark3labs/mcp-go/mcp"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
+)
+
+// TestClientOfMCPGo drives the gateway with mcp-go's client, of both eras.
+func TestClientOfMCPGo(t *testing.T) {
+	results := map[string]string{
+		"tools/call":     `{"content":[{"type":"text","text":"hi"}]}`,
+		"prompts/get":    `{"messages":[{"role":"user","content":{"type":"text","text":"hi"}}]}`,
+		"resources/read": `{"contents":[{"uri":"db://orders","text":"hi"}]}`,
+	}
+	eras(t, func(t *testing.T, era string) {
+		f := start(t, gateway.Options{Upstreams: exchanges(func(_ context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
+			if err := sink.Notify(progress(1, "working")); err != nil {
+				return nil, err
+			}
+			return answeredIn(relay.Legacy, `"result":`+results[r.Message.Method])
+		})})
+		pool := &http.Transport{}
+		defer pool.CloseIdleConnections()
+		wire, err := transport.NewStreamableHTTP(f.endpoint(), transport.WithHTTPBasicClient(&http.Client{Transport: pool}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := mcpgo.NewClient(wire, mcpgo.WithProtocolVersion(era))
+		defer c.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if err := c.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var begin mcpgotypes.InitializeRequest
+		begin.Params.ProtocolVersion = era
+		begin.Params.ClientInfo = mcpgotypes.Implementation{Name: "independent", Version: "1"}
+		hello, err := c.Initialize(ctx, begin)
+		if err != nil || hello.ProtocolVersion != era {
+			t.Fatalf("%+v, %v", hello, err)
+		}
+		tools, err := c.ListTools(ctx, mcpgotypes.ListToolsRequest{})
+		if err != nil || len(tools.Tools) != 1 || tools.Tools[0].Name != "docs_search" {
+			t.Errorf("%+v, %v", tools, err)
+		}
+		var call mcpgotypes.CallToolRequest
+		call.Params.Name = "docs_search"
+		call.Params.Meta = &mcpgotypes.Meta{ProgressToken: "p"}
+		if called, err := c.CallTool(ctx, call); err != nil || len(called.Content) != 1 {
+			t.Errorf("%+v, %v", called, err)
+		}
+		var get mcpgotypes.GetPromptRequest
+		get.Params.Name = "docs_greet"
+		if got, err := c.GetPrompt(ctx, get); err != nil || len(got.Messages) != 1 {
+			t.Errorf("%+v, %v", got, err)
+		}
+		var read mcpgotypes.ReadResourceRequest
+		read.Params.URI = "db://orders"
+		if got, err := c.ReadResource(ctx, read); err != nil || len(got.Contents) != 1 {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+}
+
+// TestClientOfGoSDK drives what its other tests do not with the Go SDK's client: progress of calls side by side, and questions back.
+func TestClientOfGoSDK(t *testing.T) {
+	asking := asker("elicitation/create")
+	versions(t, func(t *testing.T, version string) {
+		f := start(t, gateway.Options{Upstreams: exchanges(func(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
+			if !r.Progress && r.Era == relay.Legacy {
+				return asking(ctx, r, sink)
+			}
+			for n := range 100 {
+				if err := sink.Notify(progress(n, "")); err != nil {
+					return nil, err
+				}
+			}
+			return answeredIn(r.Era, `"result":{"content":[]}`)
+		})})
+		var mu sync.Mutex
+		heard := map[string][]float64{}
+		client := mcp.NewClient(&mcp.Implementation{Name: "independent", Version: "1"}, &mcp.ClientOptions{
+			ProgressNotificationHandler: func(_ context.Context, r *mcp.ProgressNotificationClientRequest) {
+				mu.Lock()
+				defer mu.Unlock()
+				token := fmt.Sprint(r.Params.ProgressToken)
+				heard[token] = append(heard[token], r.Params.Progress)
+			},
+			ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+				return &mcp.ElicitResult{Action: "decline"}, nil
+			},
+		})
+		pool := &http.Transport{}
+		defer pool.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		session, err := client.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: f.endpoint(), HTTPClient: &http.Client{Transport: pool}},
+			&mcp.ClientSessionOptions{ProtocolVersion: version})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer session.Close()
+		var calling sync.WaitGroup
+		for n := range 16 {
+			calling.Go(func() {
+				params := &mcp.CallToolParams{Name: "docs_search"}
+				params.SetProgressToken(fmt.Sprintf("call %d", n))
+				if _, err := session.CallTool(ctx, params); err != nil {
+					t.Errorf("call %d: %v", n, err)
+				}
+			})
+		}
+		calling.Wait()
+		eventually(t, "all progress was heard", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			total := 0
+			for _, values := range heard {
+				total += len(values)
+			}
+			return total >= 1600
+		})
+		mu.Lock()
+		for n := range 16 {
+			if values := heard[fmt.Sprintf("call %d", n)]; len(values) != 100 || !slices.IsSorted(values) {
+				t.Errorf("call %d heard %v", n, values)
+			}
+		}
+		mu.Unlock()
+		if version == modern {
+			return
+		}
+		result, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "docs_search"})
+		if err != nil || result.IsError {
+			t.Errorf("%+v, %v", result, err)
+		}
+	})
+}
