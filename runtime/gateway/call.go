@@ -281,16 +281,27 @@ func (c *call) relay() {
 		c.owner.begin(token, c)
 		defer c.owner.finish(token, c)
 	}
+	c.out.await()
 	answer, err := exchange(ctx, &c.request, c)
 	defer answer.Done()
 	switch {
-	case c.cancelled.Load():
+	case c.cancelled.Load(), parent.Err() != nil:
 		c.out.abandon()
+	case err != nil && ctx.Err() != nil:
+		c.fail(c.cut())
 	case err != nil:
 		c.failAtBackend(c.fault(err))
 	default:
 		c.answer(answer)
 	}
+}
+
+// cut is why a call ended before its backend had answered.
+func (c *call) cut() *era.Refusal {
+	if c.owner != nil && c.owner.isClosed() && !c.g.flights.isClosed() {
+		return &era.Refusal{Status: http.StatusNotFound, Code: mcp.INVALID_REQUEST, Message: unknownSession}
+	}
+	return &era.Refusal{Status: http.StatusServiceUnavailable, Code: mcp.INTERNAL_ERROR, Message: cutOff}
 }
 
 // fault says what kept a backend from answering.

@@ -7,6 +7,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -93,6 +95,12 @@ func (c *client) release() {
 	c.lastSeen = time.Now()
 }
 
+func (c *client) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
 func (c *client) idleSince(before time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,11 +117,11 @@ func (c *client) close() {
 		call.flight.cancel()
 	}
 	c.mu.Unlock()
-	if standing != nil {
-		standing.end()
-	}
-	for _, s := range resumable {
-		s.end()
+	for _, s := range append(resumable, standing) {
+		if s != nil {
+			s.end()
+			s.discard()
+		}
 	}
 	closeAll(bonds)
 }
@@ -149,6 +157,12 @@ func (c *client) session(key backend.Key, upstream relay.Upstream) (relay.Sessio
 	}
 	c.bonds[key] = fresh
 	level := c.level
+	var lost []string // subscriptions of the session before
+	for uri, at := range c.subscribed {
+		if at == key {
+			lost = append(lost, uri)
+		}
+	}
 	c.mu.Unlock()
 	if there { // the backend was replaced
 		c.g.background(b.session.Close)
@@ -158,7 +172,54 @@ func (c *client) session(key backend.Key, upstream relay.Upstream) (relay.Sessio
 		defer cancel()
 		c.setLevelAt(ctx, fresh.session, level)
 	}
+	c.resubscribe(fresh.session, lost)
 	return fresh.session, nil
+}
+
+// resubscribe has a session with a backend go on where another one's subscriptions ended. What happened meanwhile nobody knows.
+func (c *client) resubscribe(s relay.Session, uris []string) {
+	if len(uris) == 0 {
+		return
+	}
+	c.g.background(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
+		defer cancel()
+		for _, uri := range uris {
+			if err := s.Subscribe(ctx, uri); err != nil {
+				c.g.log.Debug("Subscribing to a resource again failed", "uri", uri, "error", err)
+				continue
+			}
+			c.heard(updatedUnheard(uri))
+		}
+	})
+}
+
+// followResources goes on with subscriptions whose backend was replaced, or whose resource is another one's now.
+func (c *client) followResources(serving *edition) {
+	c.mu.Lock()
+	subscribed := maps.Clone(c.subscribed)
+	c.mu.Unlock()
+	for uri, at := range subscribed {
+		upstream, served := c.g.upstreamOf(serving, uri)
+		if !served {
+			continue
+		}
+		entry, _ := serving.snapshot.Resource(uri)
+		c.mu.Lock()
+		_, wanted := c.subscribed[uri]
+		if wanted {
+			c.subscribed[uri] = entry.Backend
+		}
+		b := c.bonds[entry.Backend]
+		c.mu.Unlock()
+		switch {
+		case !wanted:
+		case b == nil || b.upstream != upstream:
+			c.g.background(func() { _, _ = c.session(entry.Backend, upstream) }) // it fails when the session has ended
+		case at != entry.Backend:
+			c.resubscribe(b.session, []string{uri})
+		}
+	}
 }
 
 // sessions are the client's sessions at backends that are open.
@@ -242,43 +303,44 @@ func (c *client) stand() *stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.standing == nil {
-		c.standing = &stream{name: c.epoch + "-0"}
+		c.standing = &stream{name: c.epoch + "-0", kept: &c.g.kept}
 	}
 	return c.standing
 }
 
-// newStream makes the stream of a POST. Only so many are kept; the oldest that is over goes first.
+// newStream makes the stream of a POST. Only so many are kept: the oldest that has ended makes room, and where none has the new one is
+// nil, a stream that cannot be resumed.
 func (c *client) newStream(r *reader) *stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.minted++
-	s := &stream{name: c.epoch + "-" + strconv.FormatUint(c.minted, 10), reader: r}
 	now := time.Now()
 	c.forgetStale(now)
 	if len(c.resumable) >= c.g.limits.SessionStreams {
-		oldest := 0
-		for i, o := range c.resumable {
-			if o.stale(now.Add(keptFor + time.Second)) { // it has ended
-				oldest = i
-				break
-			}
+		oldest := slices.IndexFunc(c.resumable, (*stream).isOver)
+		if oldest < 0 {
+			return nil
 		}
-		c.resumable = append(c.resumable[:oldest:oldest], c.resumable[oldest+1:]...)
+		c.resumable[oldest].discard()
+		c.resumable = slices.Delete(c.resumable, oldest, oldest+1)
 	}
+	if c.closed {
+		return nil
+	}
+	c.minted++
+	s := &stream{name: c.epoch + "-" + strconv.FormatUint(c.minted, 10), kept: &c.g.kept, reader: r}
 	c.resumable = append(c.resumable, s)
 	return s
 }
 
 // forgetStale is called with mu.
 func (c *client) forgetStale(now time.Time) {
-	kept := c.resumable[:0]
-	for _, s := range c.resumable {
-		if !s.stale(now) {
-			kept = append(kept, s)
+	c.resumable = slices.DeleteFunc(c.resumable, func(s *stream) bool {
+		stale := s.stale(now)
+		if stale {
+			s.discard()
 		}
-	}
-	clear(c.resumable[len(kept):])
-	c.resumable = kept
+		return stale
+	})
 }
 
 // streamOf finds the stream that the id of an event names.

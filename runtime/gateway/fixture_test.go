@@ -63,7 +63,16 @@ func standard() *catalog.Snapshot {
 type fixture struct {
 	*gateway.Gateway
 	*httptest.Server
-	t *testing.T
+	t      *testing.T
+	client *http.Client // nil means the default one
+}
+
+// send is Do of the client.
+func (f *fixture) send(r *http.Request) (*http.Response, error) {
+	if f.client != nil {
+		return f.client.Do(r)
+	}
+	return http.DefaultClient.Do(r)
 }
 
 func start(t *testing.T, o gateway.Options) *fixture {
@@ -93,6 +102,7 @@ func (f *fixture) endpoint() string { return f.URL + gateway.Path }
 
 // answered is the head of an answer.
 type answered struct {
+	Proto      string
 	Status     string
 	StatusCode int
 	Header     http.Header
@@ -116,7 +126,7 @@ func (f *fixture) do(method, path, body string, headers ...string) (answered, st
 		}
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	response, err := http.DefaultClient.Do(r)
+	response, err := f.send(r)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -125,7 +135,7 @@ func (f *fixture) do(method, path, body string, headers ...string) (answered, st
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return answered{response.Status, response.StatusCode, response.Header}, string(read)
+	return answered{response.Proto, response.Status, response.StatusCode, response.Header}, string(read)
 }
 
 // initialize opens a session and returns its id.

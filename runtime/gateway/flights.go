@@ -88,6 +88,12 @@ func (f *flights) close() bool {
 	return true
 }
 
+func (f *flights) isClosed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
+}
+
 // cancel ends all calls.
 func (f *flights) cancel() {
 	f.mu.Lock()

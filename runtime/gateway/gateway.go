@@ -50,6 +50,9 @@ type Options struct {
 	// AllowedHosts are host names and addresses, besides localhost and loopback addresses, under which clients may address
 	// the gateway and from whose web pages they may come. A port is ignored.
 	AllowedHosts []string
+	// AllowedOrigins are the origins of web pages, such as https://app.example.com, that may use the gateway; then no others may. Empty
+	// means those of the hosts above.
+	AllowedOrigins []string
 	// Logger gets what an operator of the gateway may want to know. Nil discards it.
 	Logger *slog.Logger
 	// Limits bounds what clients can cost.
@@ -69,9 +72,11 @@ type Gateway struct {
 	clients    clients
 	listens    listens
 	flights    flights
+	kept       kept
 	streams    atomic.Int64 // that are open
 
-	hosts atomic.Pointer[hostSet]
+	hosts   atomic.Pointer[hostSet]
+	origins atomic.Pointer[originSet]
 
 	swapping     sync.Mutex // held while the catalog is swapped
 	serving      atomic.Pointer[edition]
@@ -92,11 +97,13 @@ func New(o Options) *Gateway {
 	if g.principal == nil {
 		g.principal = func(*http.Request) string { return "" }
 	}
+	g.kept.limit = g.limits.KeptBytes
 	g.tombstones.Limit = g.limits.Tombstones
 	g.flights.idle = make(chan struct{})
 	g.clients.init(g)
 	g.announcement = newDebounce(announceDelay, g.announce)
 	g.SetAllowedHosts(o.AllowedHosts)
+	g.SetAllowedOrigins(o.AllowedOrigins)
 	g.serving.Store(g.publish(catalog.Build(nil, v1alpha1.ConflictResolution{}), nil))
 	return g
 }
@@ -109,9 +116,7 @@ func (g *Gateway) SetSnapshot(s *catalog.Snapshot) {
 	last := g.serving.Load()
 	next := g.publish(s, last)
 	g.serving.Store(next)
-	if next.revisions != last.revisions {
-		g.announcement.ask()
-	}
+	g.announcement.ask()
 }
 
 // SetKeys replaces the keys with which ids of sessions, cursors and the state of requests are sealed. Until it is called the gateway
@@ -130,17 +135,22 @@ func (g *Gateway) SetKeys(k session.Keys) error {
 // SetAllowedHosts replaces Options.AllowedHosts.
 func (g *Gateway) SetAllowedHosts(hosts []string) { g.hosts.Store(newHostSet(hosts)) }
 
+// SetAllowedOrigins replaces Options.AllowedOrigins.
+func (g *Gateway) SetAllowedOrigins(origins []string) { g.origins.Store(newOriginSet(origins)) }
+
 // Handler serves Path, and nothing else.
 func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serveHTTP) }
 
 // announceDelay merges changes that come together into one announcement of each kind.
 const announceDelay = 100 * time.Millisecond
 
-// announce tells open sessions and streams which lists have changed since they last heard of it.
+// announce tells open sessions and streams which lists have changed since they last heard of it. What they subscribed to goes on, though
+// backends were replaced.
 func (g *Gateway) announce() {
 	serving := g.serving.Load()
 	for _, c := range g.clients.all() {
 		c.announce(serving)
+		c.followResources(serving)
 	}
 	g.listens.wake()
 }

@@ -82,6 +82,30 @@ func TestSetAllowedHosts(t *testing.T) {
 	}
 }
 
+func TestAllowedOrigins(t *testing.T) {
+	f := start(t, gateway.Options{AllowedHosts: []string{"gateway.example.com"}, AllowedOrigins: []string{
+		"https://app.example.com", "http://localhost:3000", "HTTPS://Default.example.com:443", "no origin",
+	}})
+	check := func(want map[string]bool) {
+		t.Helper()
+		for origin, allowed := range want {
+			response, _ := f.do(http.MethodPost, gateway.Path, initializeBody, "Origin", origin)
+			if got := response.StatusCode == http.StatusOK; got != allowed || !got && response.StatusCode != http.StatusForbidden {
+				t.Errorf("%s: %s", origin, response.Status)
+			}
+		}
+	}
+	check(map[string]bool{
+		"https://app.example.com": true, "https://APP.example.com:443": true, "http://localhost:3000": true, "https://default.example.com": true,
+		"http://app.example.com": false, "https://app.example.com:8443": false, "http://localhost": false, "http://localhost:3001": false,
+		"https://gateway.example.com": false, "https://app.example.com.evil.example": false, "no origin": false, "null": false,
+	})
+	f.SetAllowedOrigins([]string{"nothing that is one"})
+	check(map[string]bool{"https://app.example.com": false, "https://gateway.example.com": false, "http://localhost": false})
+	f.SetAllowedOrigins(nil)
+	check(map[string]bool{"https://app.example.com": false, "https://gateway.example.com": true, "http://localhost:3001": true})
+}
+
 func TestWhatIsServed(t *testing.T) {
 	f := start(t, gateway.Options{})
 	for name, tc := range map[string]struct {

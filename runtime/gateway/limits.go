@@ -12,6 +12,8 @@ import (
 type Limits struct {
 	// BodyBytes bounds the body of a request. Default 4 MiB.
 	BodyBytes int64
+	// BodyTimeout is how long a client may take to send it. Default 60 seconds.
+	BodyTimeout time.Duration
 	// Sessions bounds the sessions of clients up to revision 2025-11-25 of which something has to be remembered: those that opened a
 	// stream, called a backend or changed a setting. One that was only initialized costs nothing. Default 10000.
 	Sessions int
@@ -22,6 +24,9 @@ type Limits struct {
 	Streams int
 	// SessionStreams bounds the streams of calls whose events a session keeps for a client that lost its connection. Default 16.
 	SessionStreams int
+	// KeptBytes bounds the events that are kept for all clients that lost their connections. Beyond it a stream keeps one event, and
+	// what its connection has not sent yet. Default 64 MiB.
+	KeptBytes int64
 	// Calls bounds the requests to backends that are in flight at a time. Default 4096.
 	Calls int
 	// Batch bounds the messages of a batch, which only revision 2025-03-26 has. Default 64.
@@ -41,10 +46,12 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	return Limits{
 		BodyBytes:      cmp.Or(l.BodyBytes, 4<<20),
+		BodyTimeout:    cmp.Or(l.BodyTimeout, time.Minute),
 		Sessions:       cmp.Or(l.Sessions, 10000),
 		SessionIdle:    cmp.Or(l.SessionIdle, 30*time.Minute),
 		Streams:        cmp.Or(l.Streams, 20000),
 		SessionStreams: cmp.Or(l.SessionStreams, 16),
+		KeptBytes:      cmp.Or(l.KeptBytes, 64<<20),
 		Calls:          cmp.Or(l.Calls, 4096),
 		Batch:          cmp.Or(l.Batch, 64),
 		Subscriptions:  cmp.Or(l.Subscriptions, 256),

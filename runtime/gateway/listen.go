@@ -14,6 +14,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/vmcp-dev/vmcp-operator/runtime/era"
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
 )
 
@@ -52,10 +53,17 @@ type listen struct {
 	wanted    [changes]bool
 	announced [changes]uint64
 	news      chan struct{}
+	watched   map[string]*watched // by URI; of the request's goroutine
 
 	mu      sync.Mutex
 	updates map[string][]byte // that have to be said, by URI: of several for one resource the last one says it all
 	order   []string
+}
+
+// watched is a resource that a backend has agreed to watch.
+type watched struct {
+	upstream relay.Upstream
+	stop     context.CancelFunc
 }
 
 // filter is params.notifications.
@@ -105,16 +113,17 @@ func (c *call) listen() {
 		return
 	}
 	poke(l.news) // for what changed before it was listed
-	c.attend(l)
+	c.attend(ctx, l)
 }
 
 // attend says what there is to say until the end.
-func (c *call) attend(l *listen) {
+func (c *call) attend(ctx context.Context, l *listen) {
 	quiet := time.NewTimer(c.g.limits.Heartbeat)
 	defer quiet.Stop()
 	for {
 		select {
 		case <-l.news:
+			c.rewatch(ctx, l)
 			for _, message := range l.take(c.g.serving.Load()) {
 				if c.out.event(message) != nil {
 					return
@@ -126,7 +135,7 @@ func (c *call) attend(l *listen) {
 				return
 			}
 			quiet.Reset(c.g.limits.Heartbeat)
-		case <-c.r.Context().Done():
+		case <-ctx.Done():
 			return
 		case <-c.g.closing:
 			meta := `"_meta":{"` + mcp.MetaKeySubscriptionID + `":` + string(l.id) + `,"` + mcp.MetaKeyServerInfo + `":` + string(c.g.texts.serverInfo) + `}`
@@ -138,15 +147,48 @@ func (c *call) attend(l *listen) {
 
 // watch asks the backends to tell of updates of resources, and returns those of which they have agreed to.
 func (c *call) watch(ctx context.Context, l *listen, uris []string) (agreed []string) {
-	results := make([]bool, len(uris))
-	var asking sync.WaitGroup
-	for i, uri := range uris {
-		entry, known := c.edition.snapshot.Resource(uri)
-		if !known {
-			continue
+	l.watched = c.watchAt(ctx, l, uris, c.edition)
+	for _, uri := range uris {
+		if l.watched[uri] != nil {
+			agreed = append(agreed, uri)
 		}
-		upstream, served := c.g.upstreams.Upstream(entry.Backend)
-		if !served {
+	}
+	return agreed
+}
+
+// rewatch goes on watching where backends were replaced, or a resource is another one's now. What happened meanwhile nobody knows.
+func (c *call) rewatch(ctx context.Context, l *listen) {
+	serving := c.g.serving.Load()
+	var moved []string
+	for uri, w := range l.watched {
+		if upstream, ok := c.g.upstreamOf(serving, uri); ok && upstream != w.upstream {
+			moved = append(moved, uri)
+		}
+	}
+	for uri, w := range c.watchAt(ctx, l, moved, serving) {
+		l.watched[uri].stop()
+		l.watched[uri] = w
+		l.updated(uri, updatedUnheard(uri))
+	}
+}
+
+// upstreamOf is the backend that has a resource, and false while it is not served.
+func (g *Gateway) upstreamOf(e *edition, uri string) (relay.Upstream, bool) {
+	entry, known := e.snapshot.Resource(uri)
+	if !known {
+		return nil, false
+	}
+	return g.upstreams.Upstream(entry.Backend)
+}
+
+// watchAt asks the backends, side by side, and returns those that have agreed.
+func (c *call) watchAt(ctx context.Context, l *listen, uris []string, serving *edition) map[string]*watched {
+	var mu sync.Mutex
+	agreed := map[string]*watched{}
+	var asking sync.WaitGroup
+	for _, uri := range uris {
+		upstream, ok := c.g.upstreamOf(serving, uri)
+		if !ok {
 			continue
 		}
 		asking.Go(func() {
@@ -155,20 +197,25 @@ func (c *call) watch(ctx context.Context, l *listen, uris []string) (agreed []st
 			err := upstream.WatchResource(watching, uri, func(m rpc.Message) { l.updated(uri, m) })
 			if err != nil || !patience.Stop() {
 				stop()
-				c.g.log.Debug("A backend did not agree to watch a resource", "backend", entry.Backend.String(), "error", err)
+				c.g.log.Debug("A backend did not agree to watch a resource", "uri", uri, "error", err)
 				return
 			}
-			results[i] = true
-			context.AfterFunc(ctx, stop)
+			mu.Lock()
+			defer mu.Unlock()
+			agreed[uri] = &watched{upstream, stop}
 		})
 	}
 	asking.Wait()
-	for i, uri := range uris {
-		if results[i] {
-			agreed = append(agreed, uri)
-		}
-	}
 	return agreed
+}
+
+// updatedUnheard is a notification of the gateway's own: what is known of a resource may be old.
+func updatedUnheard(uri string) rpc.Message {
+	m, err := rpc.Parse([]byte(`{"jsonrpc":"2.0","method":"` + methodResourceUpdated + `","params":{"uri":` + string(encodeAny(uri)) + `}}`))
+	if err != nil {
+		panic(err) // it was just written
+	}
+	return m
 }
 
 // updated takes a backend's word that a resource changed.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"mime"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -81,15 +82,25 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, to *bytes.Buf
 	if r.ContentLength > 0 {
 		to.Grow(int(r.ContentLength) + bytes.MinRead)
 	}
-	if _, err := to.ReadFrom(http.MaxBytesReader(w, r.Body, g.limits.BodyBytes)); err != nil {
-		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-			http.Error(w, "the request body is too large", http.StatusRequestEntityTooLarge)
-			return false
-		}
-		http.Error(w, "the request body could not be read", http.StatusBadRequest)
-		return false
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(g.limits.BodyTimeout)) // where there is no connection nobody is slow
+	_, err := to.ReadFrom(http.MaxBytesReader(w, r.Body, g.limits.BodyBytes))
+	if err == nil {
+		// The server goes on reading while the request is served, to notice that the client is gone.
+		_ = rc.SetReadDeadline(time.Time{}) // as above
+		return true
 	}
-	return true
+	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case tooLarge:
+		http.Error(w, "the request body is too large", http.StatusRequestEntityTooLarge)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.Header().Set("Connection", "close")
+		http.Error(w, "the request body took too long", http.StatusRequestTimeout)
+	default:
+		http.Error(w, "the request body could not be read", http.StatusBadRequest)
+	}
+	return false
 }
 
 // malformed is the refusal for what is no message.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -276,6 +277,69 @@ func TestSlowClientsAreCut(t *testing.T) {
 		case <-time.After(10 * time.Second):
 			t.Fatal("a client that reads nothing is still waited for")
 		}
+	}
+}
+
+// TestSlowBodiesAreCut, and what the client says later is not waited for.
+func TestSlowBodiesAreCut(t *testing.T) {
+	f := start(t, gateway.Options{Limits: gateway.Limits{BodyTimeout: 20 * time.Millisecond}})
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", f.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{", gateway.Path)
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
+		t.Errorf("%s, %v", answer, err)
+	}
+}
+
+// TestDeadlinesEndNoWaiting: neither that for a body nor that for an answer counts while a backend is waited for, whatever the protocol.
+func TestDeadlinesEndNoWaiting(t *testing.T) {
+	const limit = 30 * time.Millisecond
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		eras(t, func(t *testing.T, era string) {
+			o := gateway.Options{Name: "team", Version: "v1", Limits: gateway.Limits{BodyTimeout: limit, WriteTimeout: limit}, Upstreams: exchanges(
+				func(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
+					patience := time.NewTimer(5 * limit)
+					defer patience.Stop()
+					for range 2 {
+						select {
+						case <-patience.C:
+						case <-ctx.Done():
+							return nil, ctx.Err()
+						}
+						if !r.Progress {
+							break
+						}
+						if err := sink.Notify(progress(1, "")); err != nil {
+							return nil, err
+						}
+						patience.Reset(5 * limit)
+					}
+					return answeredIn(r.Era, `"result":{"content":[]}`)
+				})}
+			g := gateway.New(o)
+			g.SetSnapshot(standard())
+			s := httptest.NewUnstartedServer(g.Handler())
+			s.EnableHTTP2 = protocol == "HTTP/2.0"
+			s.StartTLS()
+			defer s.Close()
+			defer g.Close(context.Background())
+			f := &fixture{Gateway: g, Server: s, t: t, client: s.Client()}
+			c := f.as(era, `{}`)
+			for _, meta := range []string{"", `"progressToken":1`} {
+				body, headers := c.request("1", "tools/call", `"name":"docs_search"`, meta)
+				response, answer := f.do(http.MethodPost, gateway.Path, body, headers...)
+				if response.Proto != protocol || !strings.Contains(answer, `"result":`) {
+					t.Errorf("%s, meta {%s}: %s %s", response.Proto, meta, response.Status, answer)
+				}
+			}
+		})
 	}
 }
 

@@ -34,6 +34,7 @@ type reply struct {
 	direct    *reader // this connection, as one that reads log
 	gone      error   // why nothing can be written any more
 	scratch   []byte
+	heart     *time.Timer // runs while backends are waited for
 }
 
 var (
@@ -62,11 +63,45 @@ func (o *reply) keepIn(c *client) {
 	o.client = c
 }
 
+// await is called before a backend is waited for. What takes long is answered on a stream, with a comment now and then: what is on the way
+// between client and gateway gives up connections on which nothing moves.
+func (o *reply) await() {
+	liftDeadline(o.w, o.r)
+	if !o.canStream() {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.heart == nil {
+		o.heart = time.AfterFunc(o.g.limits.Heartbeat, o.beat)
+	}
+}
+
+func (o *reply) beat() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.missing <= 0 {
+		return // the answer was faster
+	}
+	if !o.streaming {
+		o.startStream()
+	}
+	o.writeFrame(comment)
+	o.heart.Reset(o.g.limits.Heartbeat)
+}
+
+// answered counts an answer, or a request that will have none. It is called with mu.
+func (o *reply) answered() {
+	if o.missing--; o.missing <= 0 && o.heart != nil {
+		o.heart.Stop()
+	}
+}
+
 // respond answers a request with a message in pieces.
 func (o *reply) respond(status int, pieces ...[]byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.missing--
+	o.answered()
 	switch {
 	case o.streaming:
 		_ = o.send(true, pieces...) // who is gone hears nothing
@@ -87,7 +122,7 @@ func (o *reply) respond(status int, pieces ...[]byte) {
 func (o *reply) abandon() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.missing--
+	o.answered()
 	switch {
 	case o.missing > 0:
 	case o.streaming:
@@ -117,7 +152,7 @@ func (o *reply) write(status int, pieces ...[]byte) {
 		h["Content-Length"] = []string{strconv.Itoa(length)}
 	}
 	o.g.parting(h)
-	if time.Since(o.began) > o.g.limits.WriteTimeout/2 || length > writeChunk {
+	if o.r.ProtoMajor > 1 || length > writeChunk || time.Since(o.began) > o.g.limits.WriteTimeout/2 {
 		o.g.extendDeadline(o.w)
 	}
 	o.w.WriteHeader(status)
@@ -161,13 +196,12 @@ func (o *reply) comment() error {
 
 func (o *reply) startStream() {
 	o.streaming = true
-	o.events = newEventWriter(o.g, o.w)
+	o.events = newEventWriter(o.g, o.w, o.r)
 	o.gone = o.events.start()
 	if o.client != nil {
 		o.direct = newReader()
-		o.log = o.client.newStream(o.direct)
-		if o.version >= era.V20251125 {
-			o.writeFrame(o.log.priming())
+		if o.log = o.client.newStream(o.direct); o.log != nil && o.version >= era.V20251125 {
+			o.writeFrame(o.log.primingAt(0))
 		}
 	}
 	for _, early := range o.answers { // those of a batch that were waiting for the others
@@ -180,11 +214,14 @@ func (o *reply) writeBatch() {
 	o.write(http.StatusOK, []byte{'['}, bytes.Join(o.answers, []byte{','}), []byte{']'})
 }
 
-// send writes one message as an event. In the legacy era its loss does not matter: the session keeps it.
+// send writes one message as an event. In the legacy era its loss is no reason to end the call.
 func (o *reply) send(final bool, pieces ...[]byte) error {
 	if o.log == nil {
 		o.scratch = appendEvent(o.scratch[:0], "", 0, pieces...)
 		o.writeFrame(o.scratch)
+		if o.client != nil {
+			return nil
+		}
 		return o.gone
 	}
 	if frame := o.log.push(o.direct, final, pieces...); frame != nil {

@@ -9,14 +9,17 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/catalog"
 	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
 	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 )
 
-// stepwise is a backend that says one progress for each step it is allowed, and answers at the end of steps.
+// stepwise is a backend that says one progress for each step it is allowed, and answers at the end of steps, or at a negative one.
 type stepwise struct {
 	steps chan int
 	ended chan error
@@ -28,8 +31,10 @@ func (s *stepwise) exchange(ctx context.Context, r *relay.Request, sink relay.Si
 	for {
 		select {
 		case n, more := <-s.steps:
-			if !more {
-				s.ended <- nil
+			if !more || n < 0 {
+				if !more {
+					s.ended <- nil
+				}
 				return answeredIn(r.Era, `"result":{"content":[]}`)
 			}
 			if err := sink.Notify(progress(n, "")); err != nil {
@@ -94,6 +99,151 @@ func TestResumption(t *testing.T) {
 	if s := f.as(legacy, `{}`).get(first.id); s.status != http.StatusBadRequest {
 		t.Errorf("another session resumes with %d", s.status)
 	}
+}
+
+// lostStream begins a call, loses the connection after its first event and returns that event's id.
+func (c *caller) lostStream(t *testing.T, b *stepwise) string {
+	t.Helper()
+	opened := make(chan *streaming)
+	go func() { opened <- c.stream("1", "tools/call", `"name":"docs_search"`, `"progressToken":"p"`) }()
+	b.steps <- 1
+	s := <-opened
+	first, _ := s.next()
+	s.cancel()
+	for range s.events { // until the connection is gone
+	}
+	return first.id
+}
+
+// TestStreamsAreKeptWithinBounds: of all that clients missed, and of the streams of one session.
+func TestStreamsAreKeptWithinBounds(t *testing.T) {
+	t.Run("bytes", func(t *testing.T) {
+		b := newStepwise()
+		f := start(t, gateway.Options{Upstreams: exchanges(b.exchange), Limits: gateway.Limits{KeptBytes: 1}})
+		c := f.as(legacy, `{}`)
+		first := c.lostStream(t, b)
+		for n := range 5 {
+			b.steps <- n + 2
+		}
+		close(b.steps)
+		if err := <-b.ended; err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the answer can be had", func() bool {
+			rest := c.get(first).rest()
+			return len(rest) == 1 && strings.Contains(rest[0], `"result"`)
+		})
+	})
+	t.Run("streams", func(t *testing.T) {
+		var backends [3]*stepwise
+		for i := range backends {
+			backends[i] = newStepwise()
+		}
+		var calls atomic.Int32
+		f := start(t, gateway.Options{Limits: gateway.Limits{SessionStreams: 1}, Upstreams: exchanges(
+			func(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
+				return backends[calls.Add(1)-1].exchange(ctx, r, sink)
+			})})
+		c := f.as(legacy, `{}`)
+		first := c.lostStream(t, backends[0])
+		if second := c.lostStream(t, backends[1]); first == "" || second != "" {
+			t.Errorf("the events have ids %q and %q", first, second)
+		}
+		for _, b := range backends[:2] { // both go on
+			b.steps <- 2
+			close(b.steps)
+			if err := <-b.ended; err != nil {
+				t.Errorf("a call was cut: %v", err)
+			}
+		}
+		eventually(t, "the answer of the one that is kept can be had", func() bool {
+			rest := c.get(first).rest()
+			return len(rest) == 2 && strings.Contains(rest[1], `"result"`)
+		})
+		if third := c.lostStream(t, backends[2]); third == "" {
+			t.Error("a stream that has ended makes no room")
+		}
+		if s := c.get(first); s.status != http.StatusBadRequest {
+			t.Errorf("one that made room is resumed with %d", s.status)
+		}
+		close(backends[2].steps)
+	})
+}
+
+// replaceable are backends that are replaced while they are in use.
+type replaceable struct{ now atomic.Pointer[backends] }
+
+func (r *replaceable) Upstream(key backend.Key) (relay.Upstream, bool) {
+	u, ok := (*r.now.Load())[key]
+	return u, ok
+}
+
+// TestSubscriptionsFollowTheBackend: one that is replaced is subscribed to anew, and since it may have changed meanwhile the client hears so.
+func TestSubscriptionsFollowTheBackend(t *testing.T) {
+	wiki := backend.Key{Kind: backend.KindMCPBackend, Name: "wiki"}
+	const uri = "file:///readme"
+	updated := `"method":"notifications/resources/updated","params":{`
+	at := func(key backend.Key, title string) *catalog.Snapshot {
+		return catalog.Build([]catalog.Member{{Key: key, Inventory: &backend.Inventory{Resources: items("uri", `{"uri":"`+uri+`","title":"`+title+`"}`)}}},
+			v1alpha1.ConflictResolution{})
+	}
+	eras(t, func(t *testing.T, era string) {
+		first, second, third := newWatched(), newWatched(), newWatched()
+		serving := &replaceable{}
+		serving.now.Store(&backends{docs: first})
+		f := start(t, gateway.Options{Upstreams: serving})
+		f.SetSnapshot(at(docs, ""))
+		c := f.as(era, `{}`)
+		var s *streaming
+		if era == modern {
+			s = c.stream(`"l"`, "subscriptions/listen", `"notifications":{"resourceSubscriptions":["`+uri+`"]}`, "")
+			if e, _ := s.next(); !strings.Contains(e.data, uri) {
+				t.Fatalf("acknowledged with %s", e.data)
+			}
+		} else {
+			s = c.get("")
+			if _, body := c.do("1", "resources/subscribe", `"uri":"`+uri+`"`, ""); !strings.Contains(body, `"result":{}`) {
+				t.Fatal(body)
+			}
+		}
+		expect := func(what string) {
+			t.Helper()
+			for {
+				e, ok := s.next()
+				if strings.Contains(e.data, "resources/list_changed") {
+					continue
+				}
+				if !ok || !strings.Contains(e.data, updated) || !strings.Contains(e.data, uri) {
+					t.Errorf("%s: heard %q", what, e.data)
+				}
+				return
+			}
+		}
+		say := func(w *watched) {
+			m := `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"` + uri + `","own":1}}`
+			if era == modern {
+				w.update(uri, m)
+			} else {
+				opened := w.opened()
+				opened[len(opened)-1].options.OnNotification(parsed(m))
+			}
+		}
+		say(first)
+		expect("the first backend's word")
+		serving.now.Store(&backends{docs: second})
+		f.SetSnapshot(at(docs, "new"))
+		expect("the backend is replaced")
+		say(second)
+		expect("the second backend's word")
+		serving.now.Store(&backends{docs: second, wiki: third})
+		f.SetSnapshot(at(wiki, "moved"))
+		expect("the resource moves")
+		say(third)
+		expect("the third backend's word")
+		if era == modern && (!first.hasEnded(uri) || !second.hasEnded(uri)) {
+			t.Error("the backends that were replaced are still watched")
+		}
+	})
 }
 
 // TestGoingAway: in the legacy era a client that disconnects has cancelled nothing, in the modern era it has.

@@ -24,7 +24,7 @@ const (
 // serveHTTP decides what concerns HTTP and not MCP, and hands on the rest.
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	g.extendDeadline(w)
-	if why := g.hosts.Load().refuseForeign(r); why != "" {
+	if why := g.refuseForeign(r); why != "" {
 		http.Error(w, why, http.StatusForbidden)
 		return
 	}
@@ -117,6 +117,7 @@ const (
 	unknownSession  = "the session is unknown or has ended"
 	tooManySessions = "the gateway has as many sessions as it takes"
 	tooManyStreams  = "the gateway has as many open streams as it takes"
+	cutOff          = "the gateway shuts down and did not wait any longer; whether the request was carried out is not known"
 	tooManyCalls    = "the gateway has as many calls in flight as it takes"
 )
 
@@ -154,7 +155,7 @@ func (g *Gateway) follow(w http.ResponseWriter, r *http.Request, c *client, s *s
 	me := newReader()
 	s.take(me, after)
 	defer s.leave(me)
-	out := newEventWriter(g, w)
+	out := newEventWriter(g, w, r)
 	if out.start() != nil {
 		return
 	}

@@ -41,11 +41,12 @@ func appendEventID(dst []byte, stream string, seq uint64) []byte {
 type eventWriter struct {
 	g  *Gateway
 	w  http.ResponseWriter
+	r  *http.Request
 	rc *http.ResponseController
 }
 
-func newEventWriter(g *Gateway, w http.ResponseWriter) eventWriter {
-	return eventWriter{g: g, w: w, rc: http.NewResponseController(w)}
+func newEventWriter(g *Gateway, w http.ResponseWriter, r *http.Request) eventWriter {
+	return eventWriter{g: g, w: w, r: r, rc: http.NewResponseController(w)}
 }
 
 // start sends the header.
@@ -59,20 +60,24 @@ func (e *eventWriter) start() error {
 }
 
 func (e *eventWriter) write(frame []byte) error {
-	e.extend()
+	e.g.extendDeadline(e.w)
 	if _, err := e.w.Write(frame); err != nil {
 		return err
 	}
-	return e.rc.Flush()
+	return e.flushed()
 }
 
 func (e *eventWriter) flush() error {
-	e.extend()
-	return e.rc.Flush()
+	e.g.extendDeadline(e.w)
+	return e.flushed()
 }
 
-func (e *eventWriter) extend() {
-	_ = e.rc.SetWriteDeadline(time.Now().Add(e.g.limits.WriteTimeout)) // where there is no connection there is no slow client
+func (e *eventWriter) flushed() error {
+	if err := e.rc.Flush(); err != nil {
+		return err
+	}
+	liftDeadline(e.w, e.r)
+	return nil
 }
 
 // comment is what quiet streams carry now and then, so that nobody on the way takes them for dead.
@@ -81,7 +86,15 @@ var comment = []byte(": \n\n")
 // extendDeadline gives the client time to take what is written next. The server never takes a deadline back, so that every request
 // begins with one.
 func (g *Gateway) extendDeadline(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(g.limits.WriteTimeout)) // as above
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(g.limits.WriteTimeout)) // where there is no connection nobody is slow
+}
+
+// liftDeadline is for the time in which nothing is written. Over HTTP/1.1 a deadline that passes then does no harm; over HTTP/2 it ends
+// the stream.
+func liftDeadline(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor > 1 {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // as above
+	}
 }
 
 // parting tells clients to come back on another connection, and so perhaps to another replica, once the gateway is closing.

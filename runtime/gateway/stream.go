@@ -4,7 +4,9 @@
 package gateway
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +25,7 @@ const (
 // that lost the connection can have what it missed (MCP 2025-11-25, transports, resumability). At most one connection reads it.
 type stream struct {
 	name string // how ids of its events begin
+	kept *kept
 
 	mu     sync.Mutex
 	events []event // the last ones
@@ -31,6 +34,14 @@ type stream struct {
 	ended  time.Time
 	reader *reader
 }
+
+// kept counts the bytes that the streams of all sessions keep.
+type kept struct {
+	limit int64
+	bytes atomic.Int64
+}
+
+func (k *kept) isFull() bool { return k.bytes.Load() > k.limit }
 
 type event struct {
 	frame []byte
@@ -66,19 +77,30 @@ func (s *stream) push(direct *reader, final bool, pieces ...[]byte) []byte {
 	}
 	s.last++
 	frame := appendEvent(nil, s.name, s.last, pieces...)
-	s.events = append(s.events, event{frame, final, s.last})
-	s.size += len(frame)
-	s.trim()
-	switch {
-	case s.reader == nil:
-		return nil
-	case s.reader == direct:
+	if s.reader != nil && s.reader == direct {
 		direct.sent = s.last
+		if !s.kept.isFull() {
+			s.keep(event{frame, final, s.last})
+		}
 		return frame
-	default:
-		poke(s.reader.wake)
-		return nil
 	}
+	s.keep(event{frame, final, s.last})
+	if s.reader != nil {
+		poke(s.reader.wake)
+	}
+	return nil
+}
+
+// keep adds an event to those that are kept. It is called with mu, as are trim and forget.
+func (s *stream) keep(e event) {
+	s.events = append(s.events, e)
+	s.count(len(e.frame))
+	s.trim()
+}
+
+func (s *stream) count(bytes int) {
+	s.size += bytes
+	s.kept.bytes.Add(int64(bytes))
 }
 
 // awaitRoom lets a call wait for a connection that has resumed its stream, so that nothing is lost for a slow one. It is called with mu.
@@ -96,22 +118,31 @@ func (s *stream) awaitRoom() {
 
 // trim forgets what is too much: the oldest first, and answers last.
 func (s *stream) trim() {
-	for len(s.events) > 1 && (len(s.events) > keptEvents || s.size > keptBytes) {
+	for len(s.events) > 1 {
 		oldest := 0
 		for oldest < len(s.events)-1 && s.events[oldest].final {
 			oldest++
 		}
-		s.size -= len(s.events[oldest].frame)
-		copy(s.events[oldest:], s.events[oldest+1:])
-		s.events[len(s.events)-1] = event{}
-		s.events = s.events[:len(s.events)-1]
+		e := s.events[oldest]
+		isWaiting := s.reader != nil && e.seq > s.reader.sent
+		if len(s.events) <= keptEvents && s.size <= keptBytes && (isWaiting || !s.kept.isFull()) {
+			return
+		}
+		s.count(-len(e.frame))
+		s.events = slices.Delete(s.events, oldest, oldest+1)
 	}
 }
 
-// priming is the event by which a client knows the stream before anything happened on it. It tells how soon to come back.
-func (s *stream) priming() []byte { return s.primingAt(0) }
+// discard forgets all events, for good.
+func (s *stream) discard() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count(-s.size)
+	s.events = nil
+}
 
-// primingAt is that for a connection that begins behind an event.
+// primingAt is the event by which a client knows the stream before anything happened on it, for a connection that begins behind the
+// event of that number. It tells how soon to come back.
 func (s *stream) primingAt(after uint64) []byte {
 	frame := appendEventID([]byte("id: "), s.name, after)
 	return append(frame, "\nretry: "+retryMillis+"\ndata: \n\n"...)
@@ -173,6 +204,13 @@ func (s *stream) end() {
 	if s.reader != nil {
 		poke(s.reader.wake)
 	}
+}
+
+// isOver says that the stream has ended.
+func (s *stream) isOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.ended.IsZero()
 }
 
 // stale says that the stream ended so long ago that nobody will ask for it.

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -304,6 +305,61 @@ func TestClientsWithoutStreams(t *testing.T) {
 		response, answer := f.do(http.MethodPost, gateway.Path, body, append(headers, "Accept", "application/json")...)
 		if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "application/json" || !strings.Contains(answer, `"result"`) {
 			t.Errorf("%s %s", response.Status, answer)
+		}
+	})
+}
+
+// TestHeartbeatOfCalls: a call that takes long is answered on a stream with comments, so that nobody on the way takes it for dead.
+func TestHeartbeatOfCalls(t *testing.T) {
+	eras(t, func(t *testing.T, era string) {
+		b := newStepwise()
+		f := start(t, gateway.Options{Upstreams: exchanges(b.exchange), Limits: gateway.Limits{Heartbeat: 5 * time.Millisecond}})
+		c := f.as(era, `{}`)
+		for _, accept := range []string{"application/json, text/event-stream", "application/json"} {
+			body, headers := c.request("1", "tools/call", `"name":"docs_search"`, "")
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.endpoint(), strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/json")
+			r.Header.Set("Accept", accept)
+			for i := 0; i < len(headers); i += 2 {
+				r.Header.Set(headers[i], headers[i+1])
+			}
+			if accept == "application/json" {
+				go func() {
+					for range 3 {
+						b.steps <- 1
+					}
+					b.steps <- -1
+				}()
+			}
+			response, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if accept == "application/json" {
+				if text, err := io.ReadAll(response.Body); err != nil || response.Header.Get("Content-Type") != accept || !strings.Contains(string(text), `"result"`) {
+					t.Errorf("%v %s, %v", response.Header, text, err)
+				}
+				response.Body.Close()
+				continue
+			}
+			lines, comments, last := bufio.NewScanner(response.Body), 0, ""
+			for lines.Scan() {
+				switch line := lines.Text(); {
+				case strings.HasPrefix(line, ":"):
+					if comments++; comments == 3 {
+						b.steps <- -1
+					}
+				case strings.HasPrefix(line, "data: {"):
+					last = line
+				}
+			}
+			response.Body.Close()
+			if comments < 3 || !strings.Contains(last, `"id":1,"result"`) {
+				t.Errorf("%d comments, then %s", comments, last)
+			}
 		}
 	})
 }
