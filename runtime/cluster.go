@@ -13,6 +13,7 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/config"
 	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
+	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
 	"github.com/vmcp-dev/vmcp-operator/runtime/pause"
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
@@ -33,6 +34,9 @@ type ClusterOptions struct {
 	Source v1alpha1.OutgoingAuthSource
 	// CredentialsDir is the folder below which the Secrets are mounted that a configuration of source inline names.
 	CredentialsDir string
+	// SessionKeysDir and Limits are as in Options.
+	SessionKeysDir string
+	Limits         gateway.Limits
 	// Version is the version of the program.
 	Version string
 	// Listen and AdminListen are as in Options.
@@ -75,10 +79,12 @@ func Cluster(ctx context.Context, o ClusterOptions) (Options, error) {
 				Group: c.Group, Auth: c.OutgoingAuth(), Logger: o.Logger,
 			})
 		},
-		Reporter: reporter,
-		Replica:  reporter,
-		Pauses:   pauses,
-		Metrics:  metrics,
-		Logger:   o.Logger,
+		Reporter:       reporter,
+		SessionKeysDir: o.SessionKeysDir,
+		Limits:         o.Limits,
+		Replica:        reporter,
+		Pauses:         pauses,
+		Metrics:        metrics,
+		Logger:         o.Logger,
 	}, nil
 }

@@ -225,11 +225,11 @@ func (c *control) expect(ctx context.Context, t backend.Target) {
 
 // start makes a member and begins to judge it.
 func (c *control) start(ctx context.Context, t backend.Target) *member {
-	m := &member{target: t, created: time.Now()}
+	m := &member{key: t.Key, target: t, created: time.Now()}
 	if t.Refused != (backend.Refusal{}) {
 		return m
 	}
-	m.calls = semaphore.NewWeighted(maxCalls)
+	m.calls, m.upstream = semaphore.NewWeighted(maxCalls), &upstream{m, c}
 	m.client = backend.NewClient(t, backend.Options{
 		Name: c.options.Name, Version: c.options.Version, GatewayID: c.id, Logger: c.options.Logger,
 	})

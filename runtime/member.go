@@ -6,8 +6,6 @@ package runtime
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +26,7 @@ const (
 
 // member is one discovered backend: a client and the monitor that judges it.
 type member struct {
+	key     backend.Key
 	target  backend.Target // the control loop's
 	created time.Time
 
@@ -36,6 +35,7 @@ type member struct {
 	monitor   *health.Monitor
 	inventory atomic.Pointer[backend.Inventory]
 	calls     *semaphore.Weighted
+	upstream  *upstream
 
 	cancel context.CancelFunc
 	ended  chan struct{}
@@ -104,18 +104,6 @@ func (m *member) Load(ctx context.Context) error {
 func (m *member) Classify(err error) health.Fault {
 	f := m.client.Classify(err)
 	return health.Fault{Reason: f.Reason, Message: f.Message, Unauthorized: f.Unauthorized}
-}
-
-// errRetired says that a member no longer takes calls.
-var errRetired = errors.New("the backend was replaced or removed")
-
-// call sends a request to the backend.
-func (m *member) call(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
-	if !m.calls.TryAcquire(1) {
-		return nil, errRetired
-	}
-	defer m.calls.Release(1)
-	return m.client.Call(ctx, method, params)
 }
 
 // retire ends the member: it stops judging at once, waits for the calls in flight, and closes the session.

@@ -10,6 +10,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,11 @@ type Options struct {
 	Discover func(*configv1alpha1.RuntimeConfiguration) discovery.Discoverer
 	// Reporter makes known what the runtime sees.
 	Reporter status.Reporter
+	// SessionKeysDir is the folder with the keys that seal the ids of sessions (session.ReadKeys), as a Secret is mounted. It is looked at
+	// again every few seconds. Empty means a key of this process, which no other replica has.
+	SessionKeysDir string
+	// Limits bounds what clients can cost.
+	Limits gateway.Limits
 	// Replica tells which part this replica has. Nil means that there is no other.
 	Replica status.Replica
 	// Pauses notices that the process stood still. Nil means a detector of the runtime's own. Run runs it.
@@ -90,7 +96,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 	c := newControl(o)
 	g := gateway.New(gateway.Options{
-		Upstreams: c, UID: o.Name, ID: c.id, Name: o.Name, Version: o.Version, AllowedHosts: o.Config.Initial().AllowedHosts, Logger: o.Logger,
+		Upstreams: c, UID: cmp.Or(string(o.Config.Initial().UID), o.Name), ID: c.id, Name: o.Name, Version: o.Version,
+		AllowedHosts: o.Config.Initial().AllowedHosts, Logger: o.Logger, Limits: o.Limits,
 	})
 	c.gateway = g
 	var (
@@ -116,6 +123,11 @@ func Run(ctx context.Context, o Options) error {
 		})
 	}
 	control.Go(func() { o.Pauses.Run(controlling) })
+	if o.SessionKeysDir != "" {
+		keys, begun := &keyring{dir: o.SessionKeysDir, use: g.SetKeys, logger: o.Logger}, make(chan struct{})
+		control.Go(func() { keys.run(controlling, func() { close(begun) }) })
+		<-begun // no session shall begin with a key that is replaced a moment later
+	}
 	watch(&reporting, "reporting the status", func() error { return o.Reporter.Run(running) })
 	watch(&control, "controlling the gateway", func() error { return c.run(controlling) })
 	watch(&serving, "serving the MCP endpoint", func() error { return serve(server, listen) })

@@ -5,104 +5,117 @@ package runtime
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"strings"
+	"time"
 
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
+	"github.com/vmcp-dev/vmcp-operator/runtime/telemetry"
 )
 
-// Upstream implements gateway.Upstreams.
+// routes are the members that are called, by key. A map is never changed once it is published.
+type routes map[backend.Key]*member
+
+// Upstream implements gateway.Upstreams: the backends are those of which the verdict is that they are served.
 func (c *control) Upstream(key backend.Key) (relay.Upstream, bool) {
 	m, served := (*c.routes.Load())[key]
-	return upstream{c, key, m}, served
+	if !served {
+		return nil, false
+	}
+	return m.upstream, true
 }
 
-// upstream lets the gateway reach a member through the client that speaks the legacy era in one session for all.
+// Missed implements gateway.Upstreams.
+func (c *control) Missed(key backend.Key) {
+	c.options.Metrics.Call(key.Kind, key.Name, telemetry.OutcomeNotServed, 0)
+}
+
+// upstream is a member as the gateway sees it: calls are counted, and their outcome speaks for or against the backend.
 type upstream struct {
+	*member
 	control *control
-	key     backend.Key
-	member  *member // tells a backend from another of its name
 }
 
-// errUnsupported is the error for what such a client cannot do.
-var errUnsupported = &backend.RPCError{Code: backend.CodeMethodNotFound, Message: "the gateway does not watch resources of this backend"}
+// exchangeFunc is Exchange of an Upstream or of a Session.
+type exchangeFunc func(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error)
 
 // Exchange implements relay.Upstream.
-func (u upstream) Exchange(ctx context.Context, r *relay.Request, _ relay.Sink) (*relay.Answer, error) {
-	params, err := outgoing(r)
-	if err != nil {
-		return nil, err
-	}
-	result, err := u.control.Call(ctx, u.key, r.Message.Method, params)
-	text := []byte(`{"jsonrpc":"2.0","id":0,"result":` + string(result) + `}`)
-	if answered, ok := errors.AsType[*backend.RPCError](err); ok {
-		details := map[string]any{"code": answered.Code, "message": answered.Message}
-		if len(answered.Data) > 0 {
-			details["data"] = answered.Data
-		}
-		if text, err = json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 0, "error": details}); err != nil {
-			return nil, err
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	m, err := rpc.Parse(text)
-	if err != nil {
-		return nil, &backend.NotMCPError{Endpoint: "the backend", Method: r.Message.Method, Problem: "the result is no JSON"}
-	}
-	return &relay.Answer{Message: m, Era: relay.Legacy}, nil
-}
-
-// outgoing are the params of a request as the backend gets them: with the front's edits, and without what concerns the client and the
-// gateway only.
-func outgoing(r *relay.Request) (json.RawMessage, error) {
-	m, err := rpc.Parse(rpc.Splice(nil, r.Message.Raw, r.Edits...))
-	if err != nil || !m.Params.Exists() {
-		return nil, err
-	}
-	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(m.Params.Of(m.Raw), &fields); err != nil {
-		return nil, err
-	}
-	delete(fields, "inputResponses")
-	delete(fields, "requestState")
-	if raw, ok := fields["_meta"]; ok {
-		meta := map[string]json.RawMessage{}
-		if err := json.Unmarshal(raw, &meta); err != nil {
-			return nil, err
-		}
-		for key := range meta {
-			if key == "progressToken" || strings.HasPrefix(key, "io.modelcontextprotocol/") {
-				delete(meta, key)
-			}
-		}
-		delete(fields, "_meta")
-		if len(meta) > 0 {
-			if fields["_meta"], err = json.Marshal(meta); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return json.Marshal(fields)
+func (u *upstream) Exchange(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
+	return u.call(ctx, r, sink, u.client.Exchange)
 }
 
 // NewSession implements relay.Upstream.
-func (u upstream) NewSession(relay.SessionOptions) relay.Session { return sharedSession{u} }
-
-// WatchResource implements relay.Upstream.
-func (upstream) WatchResource(context.Context, string, func(rpc.Message)) error {
-	return errUnsupported
+func (u *upstream) NewSession(o relay.SessionOptions) relay.Session {
+	return &upstreamSession{u.client.NewSession(o), u}
 }
 
-// sharedSession is the one session, as each client has it.
-type sharedSession struct{ upstream }
+// WatchResource implements relay.Upstream.
+func (u *upstream) WatchResource(ctx context.Context, uri string, updated func(m rpc.Message)) error {
+	return u.client.WatchResource(ctx, uri, updated)
+}
 
-func (sharedSession) SetLogLevel(context.Context, string) error { return nil }
-func (sharedSession) Subscribe(context.Context, string) error   { return errUnsupported }
-func (sharedSession) Unsubscribe(context.Context, string) error { return errUnsupported }
-func (sharedSession) RootsChanged(context.Context)              {}
-func (sharedSession) Close()                                    {}
+// upstreamSession is what a client has at a member.
+type upstreamSession struct {
+	relay.Session
+	upstream *upstream
+}
+
+// Exchange implements relay.Session.
+func (s *upstreamSession) Exchange(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
+	return s.upstream.call(ctx, r, sink, s.Session.Exchange)
+}
+
+// call makes an exchange with a member that takes calls.
+func (u *upstream) call(ctx context.Context, r *relay.Request, sink relay.Sink, exchange exchangeFunc) (*relay.Answer, error) {
+	began := time.Now()
+	if !u.calls.TryAcquire(1) { // it was replaced or removed
+		u.record(telemetry.OutcomeNotServed, began)
+		return nil, backend.ErrNotServed
+	}
+	defer u.calls.Release(1)
+	answer, err := exchange(ctx, r, sink)
+	u.record(u.judge(ctx, began, answer, err), began)
+	return answer, err
+}
+
+func (u *upstream) record(outcome string, began time.Time) {
+	u.control.options.Metrics.Call(u.key.Kind, u.key.Name, outcome, time.Since(began))
+}
+
+// judge lets a call speak for or against the backend, and says what became of it.
+func (u *upstream) judge(ctx context.Context, began time.Time, answer *relay.Answer, err error) (outcome string) {
+	var answered *backend.RPCError
+	switch {
+	case err == nil && answer.Message.Kind == rpc.Result:
+		u.monitor.CallSucceeded()
+		return telemetry.OutcomeSuccess
+	case err == nil, errors.As(err, &answered):
+		u.monitor.CallSucceeded()
+		return telemetry.OutcomeError
+	case ctx.Err() != nil: // the caller gave up, which says nothing about the backend
+		return telemetry.OutcomeCancelled
+	case u.control.options.Pauses.Resumed().After(began): // it failed for our sake, perhaps
+		u.monitor.Check()
+	case unreachable(u.key, err):
+		u.monitor.CallFailed(u.Classify(err))
+	default:
+		// Something is there. Whether it is well, a probe says better than this call.
+		u.monitor.Check()
+	}
+	return telemetry.OutcomeFault
+}
+
+// unreachable says that a call failed for want of a connection rather than for what the backend made of it.
+func unreachable(key backend.Key, err error) bool {
+	if _, answered := errors.AsType[*backend.StatusError](err); answered {
+		return false
+	}
+	switch backend.Classify(key, err).Reason {
+	case v1alpha1.ReasonConnectionRefused, v1alpha1.ReasonNameNotResolved, v1alpha1.ReasonTLSFailed, v1alpha1.ReasonConnectionFailed:
+		return true
+	default:
+		return false
+	}
+}

@@ -74,6 +74,10 @@ func serveManifests(cmd *cobra.Command, f serveFlags, log *logging) error {
 		Discover:    func(*configv1alpha1.RuntimeConfiguration) discovery.Discoverer { return discovery.Static(targets) },
 		Reporter:    status.NewLogReporter(logger),
 		Logger:      logger,
+
+		SessionKeysDir: f.sessionKeys,
+		Limits:         f.limits,
+
 		Listening: func(gateway, admin net.Addr) {
 			if log.format != formatJSON { // whoever asks for JSON wants to read nothing else
 				summarize(stderr, s, targets, gateway, admin)

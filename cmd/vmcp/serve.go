@@ -20,13 +20,16 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/internal/version"
 	"github.com/vmcp-dev/vmcp-operator/runtime"
 	"github.com/vmcp-dev/vmcp-operator/runtime/config"
+	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
 )
 
 // serveFlags are the flags of vmcp serve.
 type serveFlags struct {
 	config, manifests   string
 	credentials         string
+	sessionKeys         string
 	listen, adminListen string
+	limits              gateway.Limits
 }
 
 func newServeCommand(log *logging) *cobra.Command {
@@ -61,9 +64,25 @@ $KUBECONFIG, unless FILE lists them, and reports into the VirtualMCPServer $VMCP
 	cmd.Flags().StringVar(&f.config, "config", "", "file with the configuration that the operator wrote")
 	cmd.Flags().StringVar(&f.credentials, "credentials-dir", configv1alpha1.CredentialsDir,
 		"with --config, folder below which the Secrets are mounted that a configuration of source inline names")
+	cmd.Flags().StringVar(&f.sessionKeys, "session-keys-dir", "",
+		"folder with the keys that seal the ids of sessions, in files named current, previous and next of 32 bytes each; replicas share it, and it is read anew when it changes (default a key of this process)")
+	addLimits(cmd, &f.limits)
 	cmd.Flags().StringVar(&f.listen, "listen", "", "TCP address of the MCP endpoint (default :4483, with -f 127.0.0.1:4483)")
 	cmd.Flags().StringVar(&f.adminListen, "admin-listen", "", "TCP address of /livez, /readyz and /metrics (default :4484, with -f 127.0.0.1:4484)")
 	return cmd
+}
+
+// addLimits adds the flags for what clients can cost. They show the defaults.
+func addLimits(cmd *cobra.Command, l *gateway.Limits) {
+	flags, d := cmd.Flags(), gateway.DefaultLimits()
+	flags.Int64Var(&l.BodyBytes, "max-body-bytes", d.BodyBytes, "largest body of a request")
+	flags.IntVar(&l.Calls, "max-calls", d.Calls, "most requests to backends in flight at a time")
+	flags.IntVar(&l.Sessions, "max-sessions", d.Sessions, "most sessions of which something has to be remembered: those that were not only initialized")
+	flags.DurationVar(&l.SessionIdle, "session-idle", d.SessionIdle, "how long an unused session is remembered; its id goes on working")
+	flags.IntVar(&l.Streams, "max-streams", d.Streams, "most open streams that belong to no call")
+	flags.IntVar(&l.Subscriptions, "max-subscriptions", d.Subscriptions, "most resources that one session or subscription watches")
+	flags.Int64Var(&l.KeptBytes, "max-kept-bytes", d.KeptBytes, "most bytes of events that are kept for clients that lost their connection")
+	flags.IntVar(&l.PageSize, "page-size", d.PageSize, "entries on a page of a list; a negative number puts all on one page")
 }
 
 // serveCluster is what the pod runs.
@@ -91,7 +110,8 @@ func serveCluster(cmd *cobra.Command, f serveFlags, log *logging) error {
 		return err
 	}
 	options, err := runtime.Cluster(cmd.Context(), runtime.ClusterOptions{
-		API: api, Name: name, Namespace: namespace, PodName: pod, ConfigFile: f.config, CredentialsDir: f.credentials, Version: version.Version,
+		API: api, Name: name, Namespace: namespace, PodName: pod, ConfigFile: f.config, CredentialsDir: f.credentials,
+		SessionKeysDir: f.sessionKeys, Limits: f.limits, Version: version.Version,
 		Source: v1alpha1.OutgoingAuthSource(os.Getenv("VMCP_OUTGOING_AUTH_SOURCE")),
 		Listen: orDefault(f.listen, "", gatewayPort), AdminListen: orDefault(f.adminListen, "", adminPort), Logger: logger,
 	})

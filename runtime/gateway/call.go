@@ -249,6 +249,7 @@ func (c *call) strip() {
 func (c *call) relay() {
 	upstream, served := c.g.upstreams.Upstream(c.target)
 	if !served {
+		c.g.upstreams.Missed(c.target)
 		c.failAtBackend(backend.Classify(c.target, backend.ErrNotServed))
 		return
 	}

@@ -32,7 +32,7 @@ func TestCircleOfGateways(t *testing.T) {
 		gateways[i] = start(t, gateway.Options{ID: id, Upstreams: exchanges(
 			func(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
 				calls[i].Add(1)
-				return viaClient{clients[i].Load()}.exchange(ctx, r, sink)
+				return clients[i].Load().Exchange(ctx, r, sink)
 			})})
 	}
 	for i, id := range []string{idA, idB} {
@@ -73,7 +73,7 @@ func TestTrail(t *testing.T) {
 	c := backend.NewClient(backend.Target{Key: docs, URL: between.URL + gateway.Path, Transport: v1alpha1.TransportStreamableHTTP},
 		backend.Options{GatewayID: idA})
 	t.Cleanup(c.Close)
-	f := start(t, gateway.Options{ID: idA, Upstreams: exchanges(viaClient{c}.exchange)})
+	f := start(t, gateway.Options{ID: idA, Upstreams: only{c}})
 	long := strings.TrimSuffix(strings.Repeat(idB+",", 16), ",")
 	for name, test := range map[string]struct {
 		trail string

@@ -110,7 +110,7 @@ func TestIndependentClientAndServers(t *testing.T) {
 	for _, name := range []string{"docs", "team"} {
 		key := backend.Key{Kind: backend.KindMCPBackend, Name: name}
 		client := independentBackend(t, key)
-		clients[key] = &fake{exchange: viaClient{client}.exchange}
+		clients[key] = client
 		inventory, err := client.Inventory(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -114,6 +114,7 @@ func (s *fakeSession) told() []string {
 type only struct{ one relay.Upstream }
 
 func (o only) Upstream(backend.Key) (relay.Upstream, bool) { return o.one, o.one != nil }
+func (only) Missed(backend.Key)                            {}
 
 // backends are several, by key.
 type backends map[backend.Key]relay.Upstream
@@ -122,6 +123,8 @@ func (b backends) Upstream(key backend.Key) (relay.Upstream, bool) {
 	u, ok := b[key]
 	return u, ok
 }
+
+func (backends) Missed(backend.Key) {}
 
 // message parses what is a message.
 func parsed(text string) rpc.Message {
@@ -157,23 +160,3 @@ func failure(err error) gateway.Upstreams {
 
 // outgoing is a request with the front's edits made.
 func outgoing(r *relay.Request) string { return string(rpc.Splice(nil, r.Message.Raw, r.Edits...)) }
-
-// viaClient brings requests to backends through clients of the present edge.
-type viaClient struct{ *backend.Client }
-
-func (v viaClient) exchange(ctx context.Context, r *relay.Request, _ relay.Sink) (*relay.Answer, error) {
-	m := parsed(outgoing(r))
-	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(m.Params.Of(m.Raw), &fields); err != nil {
-		return nil, err
-	}
-	delete(fields, "_meta")
-	result, err := v.Call(ctx, m.Method, encode(fields))
-	if answered, ok := errors.AsType[*backend.RPCError](err); ok {
-		return answeredIn(relay.Legacy, `"error":`+string(encode(map[string]any{"code": answered.Code, "message": answered.Message, "data": answered.Data})))
-	}
-	if err != nil {
-		return nil, err
-	}
-	return answeredIn(relay.Legacy, `"result":`+string(result))
-}

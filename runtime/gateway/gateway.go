@@ -30,6 +30,8 @@ type Upstreams interface {
 	// Upstream is the backend of a key, and false while it is not served. Of one backend it is the same value, until the backend is
 	// replaced by another of that key.
 	Upstream(key backend.Key) (relay.Upstream, bool)
+	// Missed is told of each request that could not be made because its backend is not served.
+	Missed(key backend.Key)
 }
 
 // Options configures a Gateway.

@@ -43,6 +43,9 @@ type Limits struct {
 	WriteTimeout time.Duration
 }
 
+// DefaultLimits are the defaults.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
 func (l Limits) withDefaults() Limits {
 	return Limits{
 		BodyBytes:      cmp.Or(l.BodyBytes, 4<<20),

@@ -168,6 +168,7 @@ func (c *call) resourceSession() (*client, relay.Session, bool) {
 	c.target = entry.Backend
 	upstream, served := c.g.upstreams.Upstream(c.target)
 	if !served {
+		c.g.upstreams.Missed(c.target)
 		c.failAtBackend(backend.Classify(c.target, backend.ErrNotServed))
 		return nil, nil, false
 	}

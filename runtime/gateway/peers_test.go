@@ -7,7 +7,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +19,8 @@ import (
 	mcpgotypes "github.com/mark3labs/mcp-go/mcp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
 	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 )
@@ -151,4 +155,46 @@ func TestClientOfGoSDK(t *testing.T) {
 			t.Errorf("%+v, %v", result, err)
 		}
 	})
+}
+
+// TestProgressThroughBothEdges is TestProgressOfParallelCalls with backends that are somebody else's, of each era.
+func TestProgressThroughBothEdges(t *testing.T) {
+	for name, options := range map[string]*mcp.StreamableHTTPOptions{"legacy backend": nil, "modern backend": {Stateless: true}} {
+		server := mcp.NewServer(&mcp.Implementation{Name: "independent", Version: "1"}, nil)
+		type input struct {
+			N int `json:"n"`
+		}
+		mcp.AddTool(server, &mcp.Tool{Name: "search"}, func(ctx context.Context, r *mcp.CallToolRequest, in input) (*mcp.CallToolResult, any, error) {
+			for i := range progressNotifications {
+				if err := r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{
+					ProgressToken: r.Params.GetProgressToken(), Progress: float64(i), Message: fmt.Sprint(in.N),
+				}); err != nil {
+					return nil, nil, err
+				}
+			}
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: fmt.Sprintf("own %d.", in.N)}}}, nil, nil
+		})
+		s := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, options))
+		client := backend.NewClient(backend.Target{Key: docs, URL: s.URL, Transport: v1alpha1.TransportStreamableHTTP}, backend.Options{})
+		t.Cleanup(func() {
+			client.Close()
+			s.CloseClientConnections()
+			s.Close()
+		})
+		inventory, err := client.Inventory(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if isModern := client.ProtocolVersion() == modern; isModern != (options != nil) {
+			t.Fatalf("the %s speaks %s", name, client.ProtocolVersion())
+		}
+		for _, era := range []string{legacy, modern, legacy + " with GET"} {
+			t.Run(name+"/"+era, func(t *testing.T) {
+				version, withGET := strings.CutSuffix(era, " with GET")
+				f := start(t, gateway.Options{Upstreams: only{client}})
+				f.SetSnapshot(snapshot(*inventory))
+				expectOwnProgress(t, f, version, withGET)
+			})
+		}
+	}
 }

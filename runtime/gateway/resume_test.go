@@ -174,9 +174,10 @@ func TestStreamsAreKeptWithinBounds(t *testing.T) {
 type replaceable struct{ now atomic.Pointer[backends] }
 
 func (r *replaceable) Upstream(key backend.Key) (relay.Upstream, bool) {
-	u, ok := (*r.now.Load())[key]
-	return u, ok
+	return r.now.Load().Upstream(key)
 }
+
+func (*replaceable) Missed(backend.Key) {}
 
 // TestSubscriptionsFollowTheBackend: one that is replaced is subscribed to anew, and since it may have changed meanwhile the client hears so.
 func TestSubscriptionsFollowTheBackend(t *testing.T) {

@@ -16,7 +16,17 @@ import (
 )
 
 // Notify implements relay.Sink: what a backend says during a call goes to the client on the stream of that call, and on no other.
-func (c *call) Notify(m rpc.Message) error {
+func (c *call) Notify(m rpc.Message) error { return c.heard(c.notify(m)) }
+
+// heard ends the call whose client can hear nothing any more, which in the modern era means that it has cancelled.
+func (c *call) heard(err error) error {
+	if err != nil {
+		c.flight.cancel()
+	}
+	return err
+}
+
+func (c *call) notify(m rpc.Message) error {
 	switch m.Method {
 	case methodProgress:
 		return c.progress(&m)
@@ -78,7 +88,7 @@ func (c *call) Ask(m rpc.Message, reply func(rpc.Message)) error {
 		reply(failure(mcp.INTERNAL_ERROR, "the client's session has ended, or is asked too much at once"))
 		return nil
 	}
-	return c.out.event(m.Raw[:m.ID.Start], id, m.Raw[m.ID.End:])
+	return c.heard(c.out.event(m.Raw[:m.ID.Start], id, m.Raw[m.ID.End:]))
 }
 
 // maxAsks bounds the asks of one session that wait for the client.

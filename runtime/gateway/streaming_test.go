@@ -185,54 +185,66 @@ func progress(n int, message string) rpc.Message {
 	return parsed(fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"edge","progress":%d,"message":%q}}`, n, message))
 }
 
-// TestProgressOfParallelCalls: each caller gets exactly its own, in order.
+const progressCallers, progressNotifications = 16, 100
+
+// expectOwnProgress makes calls side by side of a tool that tells of its progress; each caller shall get exactly its own, in order.
+func expectOwnProgress(t *testing.T, f *fixture, version string, withGET bool) {
+	t.Helper()
+	c := f.as(version, `{}`)
+	var standing *streaming
+	if withGET {
+		standing = c.get("")
+	}
+	var calling sync.WaitGroup
+	for n := range progressCallers {
+		calling.Go(func() {
+			s := c.stream(fmt.Sprint(n), "tools/call", fmt.Sprintf(`"name":"docs_search","arguments":{"n":%d}`, n), fmt.Sprintf(`"progressToken":"token %d"`, n))
+			got := s.rest()
+			if len(got) != progressNotifications+1 {
+				t.Errorf("call %d got %d messages", n, len(got))
+				return
+			}
+			for i, text := range got[:progressNotifications] {
+				var m struct {
+					Method string
+					Params struct {
+						ProgressToken, Message string
+						Progress               int
+					}
+				}
+				if err := json.Unmarshal([]byte(text), &m); err != nil || m.Method != "notifications/progress" || m.Params.Progress != i ||
+					m.Params.ProgressToken != fmt.Sprintf("token %d", n) || m.Params.Message != fmt.Sprint(n) {
+					t.Errorf("as notification %d call %d heard %s, %v", i, n, text, err)
+				}
+			}
+			if last := parsed(got[progressNotifications]); string(last.ID.Of(last.Raw)) != fmt.Sprint(n) || !strings.Contains(string(last.Body.Of(last.Raw)), fmt.Sprintf(`own %d.`, n)) {
+				t.Errorf("call %d ended with %s", n, last.Raw)
+			}
+		})
+	}
+	calling.Wait()
+	if withGET {
+		standing.cancel()
+		if got := standing.rest(); len(got) > 0 {
+			t.Errorf("the stream of the session heard %q", got)
+		}
+	}
+}
+
 func TestProgressOfParallelCalls(t *testing.T) {
-	const callers, notifications = 16, 100
 	chatty := func(_ context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
 		n := string(rpc.Find(r.Message.Raw, rpc.Find(r.Message.Raw, r.Message.Params, "arguments")[0], "n")[0].Of(r.Message.Raw))
-		for i := range notifications {
+		for i := range progressNotifications {
 			if err := sink.Notify(progress(i, n)); err != nil {
 				return nil, err
 			}
 		}
-		return answeredIn(r.Era, `"result":{"content":[],"own":`+n+`}`)
+		return answeredIn(r.Era, `"result":{"content":[{"type":"text","text":"own `+n+`."}]}`)
 	}
 	for _, era := range []string{legacy, modern, legacy + " with GET"} {
 		t.Run(era, func(t *testing.T) {
-			f := start(t, gateway.Options{Upstreams: exchanges(chatty)})
-			version, get := strings.CutSuffix(era, " with GET")
-			c := f.as(version, `{}`)
-			var standing *streaming
-			if get {
-				standing = c.get("")
-			}
-			var calling sync.WaitGroup
-			for n := range callers {
-				calling.Go(func() {
-					s := c.stream(fmt.Sprint(n), "tools/call", fmt.Sprintf(`"name":"docs_search","arguments":{"n":%d}`, n), fmt.Sprintf(`"progressToken":"token %d"`, n))
-					got := s.rest()
-					if len(got) != notifications+1 {
-						t.Errorf("call %d got %d messages", n, len(got))
-						return
-					}
-					for i, text := range got[:notifications] {
-						want := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"token %d","progress":%d,"message":"%d"}}`, n, i, n)
-						if text != want {
-							t.Errorf("call %d heard %s, want %s", n, text, want)
-						}
-					}
-					if last := got[notifications]; !strings.HasPrefix(last, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"result":{`, n)) || !strings.Contains(last, fmt.Sprintf(`"own":%d`, n)) {
-						t.Errorf("call %d ended with %s", n, last)
-					}
-				})
-			}
-			calling.Wait()
-			if get {
-				standing.cancel()
-				if got := standing.rest(); len(got) > 0 {
-					t.Errorf("the stream of the session heard %q", got)
-				}
-			}
+			version, withGET := strings.CutSuffix(era, " with GET")
+			expectOwnProgress(t, start(t, gateway.Options{Upstreams: exchanges(chatty)}), version, withGET)
 		})
 	}
 }

@@ -1,0 +1,67 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/session"
+)
+
+// keysInterval is the time between two looks at the mounted session keys. The kubelet takes up to a minute to bring a change.
+const keysInterval = 2 * time.Second
+
+// keyring keeps the session keys those of a folder. While there are none the gateway has a key of its own, so that its sessions end with the
+// process and are no other replica's.
+type keyring struct {
+	dir    string
+	use    func(session.Keys) error
+	logger *slog.Logger
+
+	last    session.Keys
+	problem string // that was logged last
+}
+
+// run looks after the keys until ctx ends. It has looked once when it calls begun.
+func (k *keyring) run(ctx context.Context, begun func()) {
+	k.look()
+	begun()
+	look := time.NewTicker(keysInterval)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			k.look()
+		}
+	}
+}
+
+// look takes keys over that have changed. Where they cannot be used those before stay, and that is logged once.
+func (k *keyring) look() {
+	next, err := session.ReadKeys(k.dir)
+	if err == nil && !next.Equal(k.last) {
+		if err = k.use(next); err == nil {
+			k.last = next
+			k.logger.Info("Session keys taken over", "previous", len(next.Previous) > 0, "next", len(next.Next) > 0)
+		}
+	}
+	problem := ""
+	if err != nil {
+		problem = err.Error()
+	}
+	if problem != "" && problem != k.problem {
+		level := slog.LevelWarn
+		if errors.Is(err, fs.ErrNotExist) && len(k.last.Current) == 0 {
+			level = slog.LevelInfo // there need not be any
+		}
+		k.logger.Log(context.Background(), level, "The session keys are not used; those before stay, or those of this process", "error", err)
+	}
+	k.problem = problem
+}
