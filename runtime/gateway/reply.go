@@ -194,6 +194,15 @@ func (o *reply) comment() error {
 	return o.gone
 }
 
+// begin makes the answer a stream, where the client takes one.
+func (o *reply) begin() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.missing > 0 && !o.streaming && o.canStream() {
+		o.startStream()
+	}
+}
+
 func (o *reply) startStream() {
 	o.streaming = true
 	o.events = newEventWriter(o.g, o.w, o.r)

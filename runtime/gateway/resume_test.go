@@ -170,6 +170,36 @@ func TestStreamsAreKeptWithinBounds(t *testing.T) {
 	})
 }
 
+// TestPollingBackend: where a backend makes the gateway come back for the answer, the client can do the same.
+func TestPollingBackend(t *testing.T) {
+	release := make(chan struct{})
+	f := start(t, gateway.Options{Upstreams: exchanges(func(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
+		sink.(relay.Waiter).Wait()
+		select {
+		case <-release:
+			return answeredIn(r.Era, `"result":{"content":[]}`)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})})
+	c := f.as(legacy, `{}`)
+	s := c.stream("1", "tools/call", `"name":"docs_search"`, "")
+	primed := <-s.events
+	s.cancel()
+	for range s.events { // until the connection is gone
+	}
+	resumed := c.get(primed.id)
+	close(release)
+	if e, _ := resumed.next(); primed.data != "" || !strings.Contains(e.data, `"id":1,"result"`) {
+		t.Errorf("primed with %+v, then heard %s", primed, e.data)
+	}
+	body, headers := c.request("2", "tools/call", `"name":"docs_search"`, "")
+	response, answer := f.do(http.MethodPost, gateway.Path, body, append(headers, "Accept", "application/json")...)
+	if response.Header.Get("Content-Type") != "application/json" || !strings.Contains(answer, `"id":2,"result"`) {
+		t.Errorf("a client that takes no stream gets %v %s", response.Header, answer)
+	}
+}
+
 // replaceable are backends that are replaced while they are in use.
 type replaceable struct{ now atomic.Pointer[backends] }
 

@@ -26,6 +26,9 @@ func (c *call) heard(err error) error {
 	return err
 }
 
+// Wait implements relay.Waiter: the client gets a stream that it can resume, instead of a connection on which nothing moves.
+func (c *call) Wait() { c.out.begin() }
+
 func (c *call) notify(m rpc.Message) error {
 	switch m.Method {
 	case methodProgress:

@@ -75,6 +75,10 @@ type Sink interface {
 	Ask(m rpc.Message, reply func(rpc.Message)) error
 }
 
+// Waiter is a Sink that wants to know that the answer takes a while: the backend has ended the connection, and goes on when it is asked
+// again (MCP 2025-11-25, transports, polling). Wait is called where Notify is.
+type Waiter interface{ Wait() }
+
 // Answer is a backend's response to a Request.
 type Answer struct {
 	// Message is a Result or a Failure. Its id is the edge's; the front puts the client's in its place.
