@@ -152,6 +152,32 @@ func TestSplice(t *testing.T) {
 	}
 }
 
+// TestMembersOfCheckedText: strings that have been checked are only skipped, to their very end.
+func TestMembersOfCheckedText(t *testing.T) {
+	for _, value := range []string{
+		`""`, `"a"`, `"\""`, `"\\"`, `"\\\""`, `"\\\\"`, `"a\"b\"c"`, `"\u0022\\"`, `{"k\"":"v\\","x":["\"",{"y":"}"}]}`, `["]","\\",[]]`, `"{\"a\":\"b\"}"`,
+	} {
+		raw := []byte(`{"jsonrpc":"2.0","method":"m","params":{"a":` + value + `,"b":` + value + `}}`)
+		m, err := rpc.Parse(raw)
+		if err != nil {
+			t.Fatalf("%s: %v", raw, err)
+		}
+		found := rpc.Find(raw, m.Params, "a", "b")
+		if a, b := string(found[0].Of(raw)), string(found[1].Of(raw)); a != value || b != value {
+			t.Errorf("%s is found as %s and %s", value, a, b)
+		}
+		var elements []string
+		list := []byte(`[` + value + `, ` + value + `]`)
+		rpc.Elements(list, rpc.Span{End: len(list)}, func(at rpc.Span) bool {
+			elements = append(elements, string(at.Of(list)))
+			return true
+		})
+		if len(elements) != 2 || elements[0] != value || elements[1] != value {
+			t.Errorf("%s has the elements %q", list, elements)
+		}
+	}
+}
+
 // FuzzParse compares with encoding/json: both take the same texts, and see the same in them.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{

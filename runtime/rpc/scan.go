@@ -4,6 +4,7 @@
 package rpc
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math/bits"
@@ -43,14 +44,14 @@ func Members(raw []byte, at Span, f func(Member) bool) {
 	if !at.Exists() || raw[at.Start] != '{' {
 		return
 	}
-	s := scanner{raw: raw[:at.End], pos: at.Start}
+	s := scanner{raw: raw[:at.End], pos: at.Start, checked: true}
 	_ = s.object(MaxDepth, f) // checked before
 }
 
 // Elements calls f for the place of each element of the array at the place at, in their order, until f returns false. As with Members
 // the whole of at has been checked by Parse, which knows a batch by ErrBatch; a place that holds no array has no elements.
 func Elements(raw []byte, at Span, f func(Span) bool) {
-	s := scanner{raw: raw[:at.End], pos: at.Start}
+	s := scanner{raw: raw[:at.End], pos: at.Start, checked: true}
 	if s.blanks() != '[' {
 		return
 	}
@@ -72,6 +73,8 @@ func Elements(raw []byte, at Span, f func(Span) bool) {
 type scanner struct {
 	raw []byte
 	pos int
+	// checked says that the text was scanned before, so that strings need only be skipped. They are most of a long message.
+	checked bool
 }
 
 // blanks skips insignificant whitespace and returns the byte that follows, 0 at the end.
@@ -90,6 +93,8 @@ func (s *scanner) blanks() byte {
 // value skips one value. depth is how many levels may still be entered.
 func (s *scanner) value(depth int) error {
 	switch c := s.blanks(); {
+	case c == '"' && s.checked:
+		return s.skipText()
 	case c == '"':
 		_, _, err := s.text()
 		return err
@@ -228,6 +233,26 @@ func (s *scanner) digits() bool {
 		s.pos++
 	}
 	return s.pos > start
+}
+
+// skipText skips a string of checked text: it ends at the first quote that an even number of backslashes precedes.
+func (s *scanner) skipText() error {
+	for {
+		s.pos++
+		i := bytes.IndexByte(s.raw[s.pos:], '"')
+		if i < 0 {
+			return errSyntax
+		}
+		s.pos += i
+		start := s.pos
+		for s.raw[start-1] == '\\' {
+			start--
+		}
+		if (s.pos-start)%2 == 0 {
+			s.pos++
+			return nil
+		}
+	}
 }
 
 // text skips a string. It returns the place between the quotes, and whether anything in it is escaped.
