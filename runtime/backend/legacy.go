@@ -56,6 +56,7 @@ type legacy struct {
 	capabilities capabilities
 	version      string
 	asks         asks
+	listening    sync.Once
 	closing      sync.Once
 
 	// credential is what the session was opened with.
@@ -79,10 +80,13 @@ func (c *Client) openLegacy(ctx context.Context, capabilities json.RawMessage, l
 		return nil, err
 	}
 	if listen {
-		s.link.listen()
+		s.listen()
 	}
 	return s, nil
 }
+
+// listen has what the backend says outside of requests heard.
+func (s *legacy) listen() { s.listening.Do(s.link.listen) }
 
 func (s *legacy) initialize(ctx context.Context, wanted json.RawMessage) error {
 	c := s.client

@@ -294,6 +294,51 @@ func TestLegacy_MessagesOutsideOfCalls(t *testing.T) {
 	}
 }
 
+// TestLegacy_Quiet: a session to which nobody listens has no stream, and one to which somebody begins to listen gets one.
+func TestLegacy_Quiet(t *testing.T) {
+	s := newScripted(t)
+	s.changes = make(chan string)
+	s.answers["tools/call"] = func(request) string { return `{}` }
+	c := newClient(t, s.URL, v1alpha1.TransportStreamableHTTP, backend.Limits{})
+	heard := make(chan string, 1)
+	session := c.NewSession(relay.SessionOptions{Quiet: true, OnNotification: func(m rpc.Message) {
+		select {
+		case heard <- m.Method:
+		default:
+		}
+	}})
+	defer session.Close()
+	call := func() {
+		answer, err := session.Exchange(deadline(t, 10*time.Second), message(t, relay.Legacy, "tools/call", `{"name":"a"}`), nil)
+		result(t, answer, err)
+	}
+	call()
+	call()
+	select {
+	case s.changes <- "notifications/message": // a stream takes it
+		t.Error("there is a stream")
+	default:
+	}
+	session.Listen()
+	session.Listen()
+	s.changes <- "notifications/message"
+	if got := <-heard; got != "notifications/message" {
+		t.Errorf("heard %s", got)
+	}
+	s.forget()
+	call()
+	for patience := time.After(10 * time.Second); ; {
+		select {
+		case s.changes <- "notifications/message": // the stream of the session before may take some
+			continue
+		case <-heard:
+		case <-patience:
+			t.Error("nothing is heard in the next session")
+		}
+		break
+	}
+}
+
 func TestLegacy_LogMessagesOfASharedSession(t *testing.T) {
 	s := newScripted(t)
 	s.capabilities = `{"tools":{},"logging":{}}`

@@ -33,6 +33,7 @@ type session struct {
 	current *legacy
 	began   bool // there was a session before
 	closed  bool
+	listens bool // somebody does
 	level   string
 	// uris are the resources subscribed to. The function ends the subscription at a modern backend; it is nil if a session has it.
 	uris map[string]context.CancelFunc
@@ -42,7 +43,7 @@ type session struct {
 func (c *Client) NewSession(o relay.SessionOptions) relay.Session { return c.newSession(o) }
 
 func (c *Client) newSession(o relay.SessionOptions) *session {
-	return &session{client: c, SessionOptions: o, opening: make(chan struct{}, 1)}
+	return &session{client: c, SessionOptions: o, opening: make(chan struct{}, 1), listens: o.OnNotification != nil && !o.Quiet}
 }
 
 // Exchange implements relay.Upstream: over the service session, where the backend's era has sessions.
@@ -160,7 +161,7 @@ func (s *session) acquire(ctx context.Context) (l *legacy, fresh bool, err error
 	}
 	c := s.client
 	mayBeAsked := asksOf(s.Capabilities) != (asks{})
-	l, err = c.openLegacy(ctx, s.Capabilities, s, s.shared || s.OnNotification != nil || mayBeAsked)
+	l, err = c.openLegacy(ctx, s.Capabilities, s, s.shared || mayBeAsked || s.isListening())
 	if err != nil {
 		return nil, false, fmt.Errorf("opening a session: %w", err)
 	}
@@ -171,7 +172,7 @@ func (s *session) acquire(ctx context.Context) (l *legacy, fresh bool, err error
 	s.restore(ctx, l)
 
 	s.mu.Lock()
-	closed, again := s.closed, s.began
+	closed, again, listens := s.closed, s.began, s.listens
 	if !closed && c.keep(s) {
 		s.current, s.began = l, true
 	} else {
@@ -182,10 +183,30 @@ func (s *session) acquire(ctx context.Context) (l *legacy, fresh bool, err error
 		l.close()
 		return nil, false, errClosed
 	}
+	if listens { // perhaps only since a moment ago
+		l.listen()
+	}
 	if again {
 		s.missed()
 	}
 	return l, true, nil
+}
+
+// Listen implements relay.Session.
+func (s *session) Listen() {
+	s.mu.Lock()
+	s.listens = true
+	l := s.current
+	s.mu.Unlock()
+	if l != nil {
+		l.listen()
+	}
+}
+
+func (s *session) isListening() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listens
 }
 
 // open returns the session of the legacy era if there is a living one.

@@ -150,7 +150,7 @@ func (c *client) session(key backend.Key, upstream relay.Upstream) (relay.Sessio
 		return nil, errEnded
 	}
 	fresh := &bond{upstream: upstream, session: upstream.NewSession(relay.SessionOptions{
-		Capabilities: c.info.Capabilities.JSON(), OnNotification: c.heard,
+		Capabilities: c.info.Capabilities.JSON(), OnNotification: c.heard, Quiet: c.standing == nil,
 	})}
 	if c.bonds == nil {
 		c.bonds = map[backend.Key]*bond{}
@@ -298,14 +298,19 @@ func (c *client) announce(serving *edition) {
 	}
 }
 
-// stand is the stream that GET opens.
+// stand is the stream that GET opens. From the first time on backends are listened to.
 func (c *client) stand() *stream {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.standing == nil {
-		c.standing = &stream{name: c.epoch + "-0", kept: &c.g.kept}
+	s, quiet := c.standing, map[backend.Key]*bond(nil)
+	if s == nil {
+		s, quiet = &stream{name: c.epoch + "-0", kept: &c.g.kept}, maps.Clone(c.bonds)
+		c.standing = s
 	}
-	return c.standing
+	c.mu.Unlock()
+	for _, b := range quiet {
+		b.session.Listen()
+	}
+	return s
 }
 
 // newStream makes the stream of a POST. Only so many are kept: the oldest that has ended makes room, and where none has the new one is

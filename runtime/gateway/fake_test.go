@@ -60,9 +60,10 @@ type fakeSession struct {
 	fake    *fake
 	options relay.SessionOptions
 
-	mu     sync.Mutex
-	heard  []string // what it was told, in order
-	closed bool
+	mu       sync.Mutex
+	heard    []string // what it was told, in order
+	listened bool
+	closed   bool
 }
 
 func (s *fakeSession) Exchange(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
@@ -90,6 +91,19 @@ func (s *fakeSession) Subscribe(_ context.Context, uri string) error {
 
 func (s *fakeSession) Unsubscribe(_ context.Context, uri string) error {
 	return s.note("unsubscribe %s", uri)
+}
+
+func (s *fakeSession) Listen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listened = true
+}
+
+// isListened says whether what the backend says outside of requests is wanted.
+func (s *fakeSession) isListened() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listened || !s.options.Quiet
 }
 
 func (s *fakeSession) Close() {

@@ -408,6 +408,27 @@ func TestSubscriptions(t *testing.T) {
 	}
 }
 
+// TestBackendsAreListenedTo for a client that has a stream to hear of it, and for no other: it costs a connection to each backend.
+func TestBackendsAreListenedTo(t *testing.T) {
+	first, second := &fake{exchange: respond(`"result":{}`)}, &fake{exchange: respond(`"result":{}`)}
+	serving := &replaceable{}
+	serving.now.Store(&backends{docs: first})
+	f := start(t, gateway.Options{Upstreams: serving})
+	c := f.as(legacy, `{}`)
+	call := func() { c.do("1", "tools/call", `"name":"docs_search"`, "") }
+	call()
+	if first.opened()[0].isListened() {
+		t.Error("a backend is listened to though nobody hears it")
+	}
+	c.get("")
+	eventually(t, "it is listened to once the client has a stream", first.opened()[0].isListened)
+	serving.now.Store(&backends{docs: second})
+	call()
+	if !second.opened()[0].isListened() {
+		t.Error("another backend is not listened to though the client has a stream")
+	}
+}
+
 // TestSecondStream takes the first one's place: a client knows that a connection is dead long before the gateway does.
 func TestSecondStream(t *testing.T) {
 	f := start(t, gateway.Options{})

@@ -112,6 +112,8 @@ type Session interface {
 	Unsubscribe(ctx context.Context, uri string) error
 	// RootsChanged tells the backend that the client's roots changed.
 	RootsChanged(ctx context.Context)
+	// Listen says that from now on somebody listens, if the session began Quiet.
+	Listen()
 	// Close ends the backend's session, within a few seconds.
 	Close()
 }
@@ -124,6 +126,8 @@ type SessionOptions struct {
 	// notifications/message. Nil means that nobody listens. The bytes are valid until it returns.
 	// It may be called by several goroutines at a time, and while it runs one stream of the backend is not read from.
 	OnNotification func(m rpc.Message)
+	// Quiet says that nobody listens before Session.Listen is called.
+	Quiet bool
 }
 
 // Upstream is a backend as the front sees it.
