@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -294,7 +295,10 @@ func TestCloseGivesUpOnHungCalls(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		f.do(http.MethodPost, gateway.Path, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"docs_search"}}`, "Mcp-Session-Id", session)
+		response, body := f.do(http.MethodPost, gateway.Path, callBody, "Mcp-Session-Id", session)
+		if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" || !strings.Contains(body, `"code":-32603,"message":"the gateway shuts down`) {
+			t.Errorf("the call that was cut: %s %s", response.Status, body)
+		}
 	}()
 	<-begun
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

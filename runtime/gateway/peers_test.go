@@ -5,6 +5,7 @@ package gateway_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -14,9 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	mcpgo "github.com/mark3labs/mcp-go/client"
 	"github.com/mark3labs/mcp-go/client/transport"
 	mcpgotypes "github.com/mark3labs/mcp-go/mcp"
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
@@ -157,9 +160,98 @@ func TestClientOfGoSDK(t *testing.T) {
 	})
 }
 
+// independent is a server that somebody else wrote, and the edge's client of it.
+func independent(t *testing.T, server *mcp.Server, options *mcp.StreamableHTTPOptions) *backend.Client {
+	t.Helper()
+	s := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, options))
+	client := backend.NewClient(backend.Target{Key: docs, URL: s.URL, Transport: v1alpha1.TransportStreamableHTTP}, backend.Options{})
+	t.Cleanup(func() {
+		client.Close()
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return client
+}
+
+// everyEra runs a test for clients of each era with the backends of each. isModern is the backend's era.
+func everyEra(t *testing.T, test func(t *testing.T, era string, options *mcp.StreamableHTTPOptions, isModern bool)) {
+	t.Helper()
+	for name, options := range map[string]*mcp.StreamableHTTPOptions{"legacy backend": nil, "modern backend": {Stateless: true}} {
+		for _, era := range []string{legacy, modern} {
+			t.Run(name+"/"+era, func(t *testing.T) { test(t, era, options, options != nil) })
+		}
+	}
+}
+
+// TestNothingIsLostThroughBothEdges: neither of the definition of a tool nor of an error.
+func TestNothingIsLostThroughBothEdges(t *testing.T) {
+	const schema = `{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object","$defs":{"d":{"type":"string","x-vendor":1}},` +
+		`"properties":{"region":{"type":"string","x-mcp-header":"Region"},"d":{"$ref":"#/$defs/d"}},"required":["region"],` +
+		`"allOf":[{"properties":{"region":{"minLength":1}}}],"if":{"required":["d"]},"then":{"properties":{"d":{"const":"x"}}},"else":{"maxProperties":1},` +
+		`"unevaluatedProperties":false,"x-vendor":{"big":12345678901234567890,"list":[1,null,"\u003c"]}}`
+	const data = `{"requiredScopes":["a"],"n":12345678901234567890,"nested":{"k":null}}`
+	everyEra(t, func(t *testing.T, era string, options *mcp.StreamableHTTPOptions, isModern bool) {
+		server := mcp.NewServer(&mcp.Implementation{Name: "independent", Version: "1"}, nil)
+		tool := &mcp.Tool{Name: "search", Title: "Search", InputSchema: json.RawMessage(schema), OutputSchema: json.RawMessage(schema), Meta: mcp.Meta{"com.example/k": []any{1}}}
+		server.AddTool(tool, func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			return nil, &jsonrpc.Error{Code: 4711, Message: "no <scope>", Data: json.RawMessage(data)}
+		})
+		client := independent(t, server, options)
+		inventory, err := client.Inventory(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (client.ProtocolVersion() == modern) != isModern {
+			t.Fatalf("the backend speaks %s", client.ProtocolVersion())
+		}
+		f := start(t, gateway.Options{Upstreams: only{client}})
+		f.SetSnapshot(snapshot(*inventory))
+		c := f.as(era, `{}`)
+		var listed struct {
+			Result struct{ Tools []map[string]any }
+		}
+		_, body := c.do("1", "tools/list", "", "")
+		number := func(text string, into any) {
+			t.Helper()
+			d := json.NewDecoder(strings.NewReader(text))
+			d.UseNumber()
+			if err := d.Decode(into); err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+		}
+		number(body, &listed)
+		var want any
+		number(schema, &want)
+		if len(listed.Result.Tools) != 1 {
+			t.Fatal(body)
+		}
+		got := listed.Result.Tools[0]
+		for _, field := range []string{"inputSchema", "outputSchema"} {
+			if diff := cmp.Diff(want, got[field]); diff != "" {
+				t.Errorf("%s: %s", field, diff)
+			}
+		}
+		if got["title"] != "Search" || fmt.Sprint(got["_meta"]) != "map[com.example/k:[1]]" {
+			t.Errorf("the tool is %v", got)
+		}
+		request, headers := c.request("1", "tools/call", `"name":"docs_search","arguments":{"region":"eu"}`, "")
+		_, body = f.do(http.MethodPost, gateway.Path, request, append(headers, "Mcp-Param-Region", "eu")...)
+		_, body, _ = strings.Cut(body, "{") // it may be on a stream
+		var failed struct {
+			Error struct{ Code, Message, Data any }
+		}
+		number("{"+body, &failed)
+		var wantData any
+		number(data, &wantData)
+		if diff := cmp.Diff(wantData, failed.Error.Data); diff != "" || fmt.Sprint(failed.Error.Code) != "4711" || failed.Error.Message != "no <scope>" {
+			t.Errorf("the error arrives as %s: %s", body, diff)
+		}
+	})
+}
+
 // TestProgressThroughBothEdges is TestProgressOfParallelCalls with backends that are somebody else's, of each era.
 func TestProgressThroughBothEdges(t *testing.T) {
-	for name, options := range map[string]*mcp.StreamableHTTPOptions{"legacy backend": nil, "modern backend": {Stateless: true}} {
+	everyEra(t, func(t *testing.T, era string, options *mcp.StreamableHTTPOptions, isModern bool) {
 		server := mcp.NewServer(&mcp.Implementation{Name: "independent", Version: "1"}, nil)
 		type input struct {
 			N int `json:"n"`
@@ -174,27 +266,19 @@ func TestProgressThroughBothEdges(t *testing.T) {
 			}
 			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: fmt.Sprintf("own %d.", in.N)}}}, nil, nil
 		})
-		s := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, options))
-		client := backend.NewClient(backend.Target{Key: docs, URL: s.URL, Transport: v1alpha1.TransportStreamableHTTP}, backend.Options{})
-		t.Cleanup(func() {
-			client.Close()
-			s.CloseClientConnections()
-			s.Close()
-		})
+		client := independent(t, server, options)
 		inventory, err := client.Inventory(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if isModern := client.ProtocolVersion() == modern; isModern != (options != nil) {
-			t.Fatalf("the %s speaks %s", name, client.ProtocolVersion())
+		if (client.ProtocolVersion() == modern) != isModern {
+			t.Fatalf("the backend speaks %s", client.ProtocolVersion())
 		}
-		for _, era := range []string{legacy, modern, legacy + " with GET"} {
-			t.Run(name+"/"+era, func(t *testing.T) {
-				version, withGET := strings.CutSuffix(era, " with GET")
-				f := start(t, gateway.Options{Upstreams: only{client}})
-				f.SetSnapshot(snapshot(*inventory))
-				expectOwnProgress(t, f, version, withGET)
-			})
+		f := start(t, gateway.Options{Upstreams: only{client}})
+		f.SetSnapshot(snapshot(*inventory))
+		expectOwnProgress(t, f, era, false)
+		if era == legacy {
+			expectOwnProgress(t, f, era, true)
 		}
-	}
+	})
 }

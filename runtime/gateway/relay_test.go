@@ -22,8 +22,8 @@ import (
 
 // richTool has everything in it that a typed round trip through a library loses.
 const richTool = `{"name":"search","title":"Search","description":"<b>&amp;","inputSchema":{"$schema":"https://json-schema.org/draft/2020-12/schema",` +
-	`"$id":"urn:x","type":"object","properties":{"a":{"type":"string","x-mcp-header":"not a token"}},"allOf":[{"required":["a"]}],` +
-	`"if":{"properties":{"a":{"const":1}}},"then":{"minProperties":2},"additionalProperties":false,"default":{"big":12345678901234567890}},` +
+	`"$id":"urn:x","$defs":{"d":{"$ref":"#/$defs/d"}},"x-vendor":{"k":[null]},"unevaluatedProperties":{"$ref":"#/$defs/d"},"type":"object","properties":{"a":{"type":"string","x-mcp-header":"not a token"}},"allOf":[{"required":["a"]}],` +
+	`"if":{"properties":{"a":{"const":1}}},"then":{"minProperties":2},"else":false,"additionalProperties":false,"default":{"big":12345678901234567890}},` +
 	`"outputSchema":{"type":"object","oneOf":[{},{}]},"annotations":{"readOnlyHint":true,"com.example/own":1},"icons":[{"src":"data:,","sizes":["any"]}],` +
 	`"_meta":{"com.example/k":{"v":[1,2]}},"unheardOf":{"future":true}}`
 

@@ -19,6 +19,32 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 )
 
+// TestEndOfASessionEndsItsCalls, and whoever still waits for one hears that the session is over.
+func TestEndOfASessionEndsItsCalls(t *testing.T) {
+	b := newStepwise()
+	f := start(t, gateway.Options{Upstreams: exchanges(b.exchange)})
+	c := f.as(legacy, `{}`)
+	type result struct {
+		response answered
+		body     string
+	}
+	done := make(chan result)
+	go func() {
+		response, body := c.do("1", "tools/call", `"name":"docs_search"`, "")
+		done <- result{response, body}
+	}()
+	b.steps <- 1
+	if response, _ := f.do(http.MethodDelete, gateway.Path, "", "Mcp-Session-Id", c.session); response.StatusCode != http.StatusOK {
+		t.Fatalf("DELETE: %s", response.Status)
+	}
+	if err := <-b.ended; err == nil {
+		t.Error("the call went on")
+	}
+	if got := <-done; got.response.StatusCode != http.StatusNotFound || !strings.Contains(got.body, `"id":1,"error":{"code":-32600,"message":"the session is unknown or has ended"`) {
+		t.Errorf("the call gets %s %s", got.response.Status, got.body)
+	}
+}
+
 // stepwise is a backend that says one progress for each step it is allowed, and answers at the end of steps, or at a negative one.
 type stepwise struct {
 	steps chan int
