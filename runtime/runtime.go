@@ -181,21 +181,18 @@ func serve(s *http.Server, l net.Listener) error {
 	return nil
 }
 
-// drain lets the requests in flight end. Probes are answered to the last.
+// drain lets the requests in flight end, then closes the listeners: until then whoever comes hears that he should come back, which another
+// replica may serve by then. Probes are answered to the last.
 func drain(ctx context.Context, server, admin *http.Server, g *gateway.Gateway, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	var closing sync.WaitGroup
-	closing.Go(func() {
-		if err := g.Close(ctx); err != nil {
-			logger.Warn("Sessions did not end in time", "error", err)
-		}
-	})
+	if err := g.Close(ctx); err != nil {
+		logger.Warn("Sessions did not end in time", "error", err)
+	}
 	for _, s := range []*http.Server{server, admin} {
 		if err := s.Shutdown(ctx); err != nil {
 			logger.Warn("Requests did not end in time", "error", err)
 			_ = s.Close() // it fails with the error of a listener that is closed already
 		}
 	}
-	closing.Wait()
 }
