@@ -245,11 +245,7 @@ func (c *client) setLevelAt(ctx context.Context, s relay.Session, level string) 
 func (c *client) heard(m rpc.Message) {
 	switch m.Method {
 	case methodResourceUpdated:
-		uri, _ := rpc.Text(rpc.Find(m.Raw, m.Params, "uri")[0].Of(m.Raw))
-		c.mu.Lock()
-		_, wanted := c.subscribed[uri]
-		c.mu.Unlock()
-		if wanted {
+		if c.hasSubscribed(updatedURI(m)) {
 			c.say(m.Raw)
 		}
 	case methodLogMessage:
@@ -259,6 +255,27 @@ func (c *client) heard(m rpc.Message) {
 	case methodElicitationComplete:
 		c.say(m.Raw)
 	}
+}
+
+// hasSubscribed says whether a resource, or one that it is a part of (MCP 2025-11-25, resources, subscriptions), is subscribed to.
+func (c *client) hasSubscribed(uri string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.subscribed[uri]; ok {
+		return true
+	}
+	for whole := range c.subscribed {
+		if strings.HasPrefix(uri, whole) {
+			return true
+		}
+	}
+	return false
+}
+
+// updatedURI is the resource that a notification says has changed.
+func updatedURI(m rpc.Message) string {
+	uri, _ := rpc.Text(rpc.Find(m.Raw, m.Params, "uri")[0].Of(m.Raw))
+	return uri
 }
 
 // wants says whether the client wants to hear a log message.

@@ -218,10 +218,16 @@ func updatedUnheard(uri string) rpc.Message {
 	return m
 }
 
-// updated takes a backend's word that a resource changed.
-func (l *listen) updated(uri string, m rpc.Message) {
-	message := l.stamp(m)
+// maxUpdates bounds the updates that wait for a client. Of more the client hears that what it watches changed, rather than which parts.
+const maxUpdates = 1024
+
+// updated takes a backend's word that a resource changed, or a part of it.
+func (l *listen) updated(watched string, m rpc.Message) {
+	uri, message := updatedURI(m), l.stamp(m)
 	l.mu.Lock()
+	if len(l.updates) >= maxUpdates {
+		uri, message = watched, l.stamp(updatedUnheard(watched))
+	}
 	if _, waits := l.updates[uri]; !waits {
 		l.order = append(l.order, uri)
 	}

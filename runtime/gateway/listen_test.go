@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -90,6 +91,12 @@ func TestListen(t *testing.T) {
 		expect(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{` + stamp + `,"uri":"file:///readme","own":1}}`)
 		w.update("file:///readme", `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///readme","_meta":{"io.modelcontextprotocol/subscriptionId":"theirs","k":1}}}`)
 		expect(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///readme","_meta":{"io.modelcontextprotocol/subscriptionId":` + id + `,"k":1}}}`)
+		for n := range 3 {
+			w.update("file:///readme", fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///readme#%d"}}`, n))
+		}
+		for n := range 3 {
+			expect(fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{`+stamp+`,"uri":"file:///readme#%d"}}`, n))
+		}
 		s.cancel()
 		eventually(t, "the backend watches no more", func() bool { return w.hasEnded("file:///readme") })
 		delete(w.ended, "file:///readme")

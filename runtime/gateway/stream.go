@@ -33,6 +33,8 @@ type stream struct {
 	last   uint64  // number of the last event; the first has 1, and 0 is the priming event
 	ended  time.Time
 	reader *reader
+
+	discarded bool // keeps no events any more
 }
 
 // kept counts the bytes that the streams of all sessions keep.
@@ -93,6 +95,9 @@ func (s *stream) push(direct *reader, final bool, pieces ...[]byte) []byte {
 
 // keep adds an event to those that are kept. It is called with mu, as are trim and forget.
 func (s *stream) keep(e event) {
+	if s.discarded {
+		return
+	}
 	s.events = append(s.events, e)
 	s.count(len(e.frame))
 	s.trim()
@@ -138,7 +143,7 @@ func (s *stream) discard() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.count(-s.size)
-	s.events = nil
+	s.events, s.discarded = nil, true
 }
 
 // primingAt is the event by which a client knows the stream before anything happened on it, for a connection that begins behind the
