@@ -165,6 +165,17 @@ func (x *exchange) pass(m rpc.Message, take func(relay.Sink) error) error {
 	return x.refusal
 }
 
+// wait tells the sink that the answer takes a while. It may be taking a message that came on another stream just then.
+func (x *exchange) wait() {
+	w, ok := x.sink.(relay.Waiter)
+	if !ok {
+		return
+	}
+	x.taking.Lock()
+	defer x.taking.Unlock()
+	w.Wait()
+}
+
 // abandoned says that the sink takes no more.
 func (x *exchange) abandoned() error {
 	x.taking.Lock()

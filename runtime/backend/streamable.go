@@ -102,9 +102,7 @@ func (s *streamable) exchange(x *exchange) (*relay.Answer, error) {
 // resume takes up the stream of a call that ended before the response, which a server may do on purpose (MCP 2025-11-25, transports,
 // resumability).
 func (s *streamable) resume(x *exchange, broken *brokenError) (*relay.Answer, error) {
-	if w, ok := x.sink.(relay.Waiter); ok {
-		w.Wait()
-	}
+	x.wait()
 	for attempt := 1; ; attempt++ {
 		pause := broken.retry
 		if pause == 0 {
