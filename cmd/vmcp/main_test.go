@@ -374,6 +374,7 @@ spec:
 		{"absent configuration", []string{"serve", "--config", "absent.yaml"}, []string{"VMCP_NAME=a", "VMCP_NAMESPACE=b"}, 1,
 			"vmcp: reading the configuration: open absent.yaml: no such file or directory\n"},
 		{"address", []string{"serve", "-f", manifests(t, nil), "--listen", "4483"}, nil, 2, "vmcp: --listen: address 4483: missing port in address\n"},
+		{"address of profiles", []string{"serve", "-f", manifests(t, nil), "--pprof-listen", "6060"}, nil, 2, "vmcp: --pprof-listen: address 6060: missing port in address\n"},
 		{"port taken", []string{"serve", "-f", manifests(t, nil), "--listen", taken.Addr().String()}, nil, 1, "address already in use\n"},
 		{"bridge without command", []string{"bridge"}, nil, 2, "vmcp: name the command of the MCP server after --; see vmcp bridge --help\n"},
 		{"bridge without dashes", []string{"bridge", "server"}, nil, 2, "vmcp: name the command of the MCP server after --; see vmcp bridge --help\n"},

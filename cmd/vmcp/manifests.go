@@ -65,6 +65,11 @@ func serveManifests(cmd *cobra.Command, f serveFlags, log *logging) error {
 		return err
 	}
 	configuration.OwnURLs = ownURLs(configuration.AllowedHosts, listen)
+	stopPprof, err := servePprof(cmd.Context(), f.pprofListen, logger)
+	if err != nil {
+		return err
+	}
+	defer stopPprof()
 	return runtime.Run(cmd.Context(), runtime.Options{
 		Name:        s.Server.Name,
 		Version:     version.Version,

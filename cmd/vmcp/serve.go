@@ -30,6 +30,7 @@ type serveFlags struct {
 	sessionKeys         string
 	listen, adminListen string
 	limits              gateway.Limits
+	pprofListen         string
 }
 
 func newServeCommand(log *logging) *cobra.Command {
@@ -69,6 +70,7 @@ $KUBECONFIG, unless FILE lists them, and reports into the VirtualMCPServer $VMCP
 	addLimits(cmd, &f.limits)
 	cmd.Flags().StringVar(&f.listen, "listen", "", "TCP address of the MCP endpoint (default :4483, with -f 127.0.0.1:4483)")
 	cmd.Flags().StringVar(&f.adminListen, "admin-listen", "", "TCP address of /livez, /readyz and /metrics (default :4484, with -f 127.0.0.1:4484)")
+	cmd.Flags().StringVar(&f.pprofListen, "pprof-listen", "", "TCP address of /debug/pprof/, on 127.0.0.1 unless it names a host (default none)")
 	return cmd
 }
 
@@ -121,6 +123,11 @@ func serveCluster(cmd *cobra.Command, f serveFlags, log *logging) error {
 	if err != nil {
 		return err
 	}
+	stopPprof, err := servePprof(cmd.Context(), f.pprofListen, logger)
+	if err != nil {
+		return err
+	}
+	defer stopPprof()
 	return runtime.Run(cmd.Context(), options)
 }
 
