@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/test/document"
 )
 
 type options struct {
@@ -106,7 +107,7 @@ func run(ctx context.Context, o options) (missed int, err error) {
 	text := m.document()
 	fmt.Println("\n" + text)
 	if o.document != "" {
-		if err := writeDocument(o.document, text); err != nil {
+		if err := document.Replace(o.document, "scale", text); err != nil {
 			return 0, err
 		}
 	}
@@ -114,18 +115,6 @@ func run(ctx context.Context, o options) (missed int, err error) {
 		m.say("the logs, and profiles of the operator's heap, are in %s", o.folder)
 	}
 	return m.result.missed(), nil
-}
-
-func writeDocument(path, text string) error {
-	old, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	content, err := replaceBetweenMarkers(string(old), text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return os.WriteFile(path, []byte(content), 0o644)
 }
 
 // measurement is one run.

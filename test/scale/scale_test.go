@@ -78,19 +78,6 @@ func TestResultIsAVerdict(t *testing.T) {
 `[1:]))
 }
 
-func TestDocumentKeepsWhatIsAroundTheMarkers(t *testing.T) {
-	t.Parallel()
-	g := NewWithT(t)
-	document := "before\n" + markBegin + "\nold\n" + markEnd + "\nafter\n"
-	got, err := replaceBetweenMarkers(document, "new\n")
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(got).To(Equal("before\n" + markBegin + "\nnew\n" + markEnd + "\nafter\n"))
-	for _, broken := range []string{"", markEnd + markBegin} {
-		_, err := replaceBetweenMarkers(broken, "new\n")
-		g.Expect(err).To(HaveOccurred(), broken)
-	}
-}
-
 func TestMemoryOfAProcess(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)

@@ -93,22 +93,3 @@ func requestTable(t tally, n int, each string) string {
 	}
 	return markdown(lines)
 }
-
-// Markers of the part of a document that this program writes.
-const (
-	markBegin = "<!-- make scale: begin -->"
-	markEnd   = "<!-- make scale: end -->"
-)
-
-// replaceBetweenMarkers puts text between the markers of a document.
-func replaceBetweenMarkers(document, text string) (string, error) {
-	before, rest, found := strings.Cut(document, markBegin)
-	if !found {
-		return "", fmt.Errorf("the document has no %q", markBegin)
-	}
-	_, after, found := strings.Cut(rest, markEnd)
-	if !found {
-		return "", fmt.Errorf("the document has no %q after %q", markEnd, markBegin)
-	}
-	return before + markBegin + "\n" + text + markEnd + after, nil
-}
