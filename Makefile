@@ -40,6 +40,7 @@ include hack/make/tools.mk
 include hack/make/build.mk
 include hack/make/generate.mk
 include hack/make/test.mk
+include hack/make/measure.mk
 include hack/make/verify.mk
 include hack/make/cluster.mk
 include hack/make/bundle.mk

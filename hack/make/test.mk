@@ -63,12 +63,6 @@ $1:
 endef
 
 e2e-olm: ## Not yet: install by OLM on a cluster of our own, use, upgrade, uninstall.
-bench: ## Not yet: the gateway against a plain reverse proxy.
-conformance: ## Not yet: the MCP conformance suites against the gateway.
 truth: ## Not yet: how soon status tells the truth after backends die, hang and come back.
-soak: ## Not yet: hours of traffic and faults; leaks and drift fail it.
 $(eval $(call not-yet,e2e-olm,the bundle installed by OLM on a cluster of our own; used; upgraded; uninstalled))
-$(eval $(call not-yet,bench,calls per second and latency of the gateway against httputil.ReverseProxy))
-$(eval $(call not-yet,conformance,the MCP conformance suites against the gateway in both eras))
 $(eval $(call not-yet,truth,the time from a backend dying or hanging or coming back until status and tool list say so))
-$(eval $(call not-yet,soak,hours of traffic with faults; leaks and drift fail it))
