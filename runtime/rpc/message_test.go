@@ -178,6 +178,23 @@ func TestMembersOfCheckedText(t *testing.T) {
 	}
 }
 
+// TestParseEveryByteOfText compares with encoding/json, which looks at one byte after the other: each byte at each place of strings
+// that are longer than four words, among bytes of different kinds.
+func TestParseEveryByteOfText(t *testing.T) {
+	for _, filling := range []byte{'x', ' ', '!', '#', '[', ']', 0x7f, 0x80, 0xff} {
+		for c := range 256 {
+			for at := range 50 {
+				text := bytes.Repeat([]byte{filling}, 50)
+				text[at] = byte(c)
+				raw := fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"m","params":{"a":"%s"}}`, text)
+				if _, err := rpc.Parse(raw); json.Valid(raw) != (err == nil) {
+					t.Fatalf("%q: Parse says %v", raw, err)
+				}
+			}
+		}
+	}
+}
+
 // FuzzParse compares with encoding/json: both take the same texts, and see the same in them.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{

@@ -306,19 +306,31 @@ const (
 	tops = 0x8080808080808080
 )
 
+// ends is a word whose top bits tell the bytes of another that end a run of plain ones: quotes, backslashes and control characters.
+// Where the subtractions borrow there may be more of them, but only above the lowest, which is exact.
+func ends(word uint64) uint64 {
+	low := (word ^ ones*0x02) - ones*0x21 // quotes and blanks change places, so that only control characters and quotes borrow
+	backslash := (word ^ ones*'\\') - ones
+	return (low | backslash) &^ word & tops
+}
+
 // plain skips the bytes of a string up to a quote, a backslash or a control character. Texts of tens of kilobytes are the rule
-// for tool results, so it goes by words: a byte of a word is below n, or equal to one, where the subtraction borrows into its top bit.
+// for tool results, so what is longer than a word goes by four words at once.
 func (s *scanner) plain() {
 	for len(s.raw)-s.pos >= 8 {
-		word := binary.LittleEndian.Uint64(s.raw[s.pos:])
-		quote, backslash := word^(ones*'"'), word^(ones*'\\')
-		// The lowest top bit that is set is exact; borrows reach only bytes above it.
-		found := ((word-ones*0x20) & ^word | (quote-ones) & ^quote | (backslash-ones) & ^backslash) & tops
-		if found != 0 {
+		if found := ends(binary.LittleEndian.Uint64(s.raw[s.pos:])); found != 0 {
 			s.pos += bits.TrailingZeros64(found) / 8
 			return
 		}
 		s.pos += 8
+		for len(s.raw)-s.pos >= 32 {
+			b := s.raw[s.pos : s.pos+32]
+			if ends(binary.LittleEndian.Uint64(b))|ends(binary.LittleEndian.Uint64(b[8:]))|
+				ends(binary.LittleEndian.Uint64(b[16:]))|ends(binary.LittleEndian.Uint64(b[24:])) != 0 {
+				break
+			}
+			s.pos += 32
+		}
 	}
 	for s.pos < len(s.raw) {
 		if c := s.raw[s.pos]; c == '"' || c == '\\' || c < 0x20 {
