@@ -63,8 +63,8 @@ type Verdict struct {
 	Capabilities Capabilities
 	// Progress is the place of the token under which the client wants to hear of the progress, if it does.
 	Progress rpc.Span
-	// RequestState is the place of params.requestState, if any.
-	RequestState rpc.Span
+	// RequestState and InputResponses are the places of params.requestState and params.inputResponses, if any.
+	RequestState, InputResponses rpc.Span
 	// Foreign says that params hold something that concerns nobody behind the gateway: a wish for a task, or in the legacy era
 	// answers to a request for input.
 	Foreign bool
@@ -172,7 +172,7 @@ func unsupported(requested string) json.RawMessage {
 // params are the places in a message's params of what the gateway has to know.
 type params struct {
 	meta, version, capabilities, logLevel, progress rpc.Span
-	name, uri, state                                rpc.Span
+	name, uri, state, inputs                        rpc.Span
 	foreign, twice                                  bool
 }
 
@@ -195,7 +195,10 @@ func readParams(m *rpc.Message) params {
 		case member.Is("requestState"):
 			note(&p.state, at)
 			p.foreign = true
-		case member.Is("inputResponses"), member.Is("task"):
+		case member.Is("inputResponses"):
+			note(&p.inputs, at)
+			p.foreign = true
+		case member.Is("task"):
 			p.foreign = true
 		}
 		return true
@@ -224,7 +227,7 @@ func (p *params) fill(v *Verdict, m *rpc.Message) {
 	if rpc.Token(p.progress.Of(m.Raw)) != "" {
 		v.Progress = p.progress
 	}
-	v.RequestState, v.Foreign = p.state, p.foreign
+	v.RequestState, v.InputResponses, v.Foreign = p.state, p.inputs, p.foreign
 	if v.Era == relay.Modern {
 		v.Foreign = false // task is removed by nobody: the revision has no such wish
 	}

@@ -166,7 +166,7 @@ func (c *call) route() *era.Refusal {
 		}
 		c.target, r.Name = entry.Backend, c.v.Name
 	}
-	return c.unwrapState()
+	return c.resume()
 }
 
 // rename puts the backend's own name in the place of the exposed one.

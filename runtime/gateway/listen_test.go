@@ -226,6 +226,10 @@ func TestInputRequired(t *testing.T) {
 		"another tool":      {"alice", "docs_other", retry},
 		"forged":            {"alice", "docs_search", `,"requestState":"a"`},
 		"no string":         {"alice", "docs_search", `,"requestState":{}`},
+		"input: a number":   {"alice", "docs_search", `,"inputResponses":12345`},
+		"input: an array":   {"alice", "docs_search", `,"inputResponses":[{"action":"accept"}]`},
+		"input: no result":  {"alice", "docs_search", `,"inputResponses":{"j":{"action":"decline"},"k":"yes"}`},
+		"input: twice":      {"alice", "docs_search", `,"inputResponses":{},"inputResponses":{"k":{"action":"accept"}}`},
 		"changed":           {"alice", "docs_search", strings.Replace(retry, *first.RequestState, (*first.RequestState)[1:], 1)},
 	} {
 		if _, text := ask(tc.who, tc.tool, tc.more); !strings.Contains(text, "-32602") || len(requests) != 1 {

@@ -43,9 +43,16 @@ func (c *call) wrapState(inner []byte) []byte {
 	return encodeAny(c.g.sealer.Seal(session.PurposeState, c.principal, content))
 }
 
-// unwrapState puts the backend's own state into a request that is repeated with input. A request without one is legal.
-func (c *call) unwrapState() *era.Refusal {
-	if !c.isModern() || !c.v.RequestState.Exists() {
+// resume readies a request that is repeated with input: that has to be results by their keys, and in the place of the state, which need
+// not be there, comes the backend's own. Garbage does not go on: a backend may answer it as if the gateway's headers were wrong.
+func (c *call) resume() *era.Refusal {
+	if !c.isModern() {
+		return nil
+	}
+	if at := c.v.InputResponses; at.Exists() && !holdsObjects(c.m.Raw, at) {
+		return invalidParams("params.inputResponses is no object of results")
+	}
+	if !c.v.RequestState.Exists() {
 		return nil
 	}
 	text, ok := rpc.Text(c.v.RequestState.Of(c.m.Raw))
@@ -66,4 +73,14 @@ func (c *call) unwrapState() *era.Refusal {
 	}
 	c.request.Edits = append(c.request.Edits, rpc.Edit{At: c.v.RequestState, Text: e.Inner})
 	return nil
+}
+
+// holdsObjects says whether a value is an object all of whose members are objects.
+func holdsObjects(raw []byte, at rpc.Span) bool {
+	ok := raw[at.Start] == '{'
+	rpc.Members(raw, at, func(m rpc.Member) bool {
+		ok = ok && raw[m.Value.Start] == '{'
+		return ok
+	})
+	return ok
 }
