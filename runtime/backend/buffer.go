@@ -127,6 +127,25 @@ func (r *payloadReader) Read(to []byte) (int, error) {
 	return n, nil
 }
 
+// sendTo writes what is left, as far as the limit allows. The lock is not held meanwhile: closing does not wait for a slow backend, and the
+// bytes stay where they are until they are written.
+func (r *payloadReader) sendTo(w io.Writer, limit *io.LimitedReader) (int64, error) {
+	r.mu.Lock()
+	p, from := r.payload, r.at
+	if p == nil {
+		r.mu.Unlock()
+		return 0, http.ErrBodyReadAfterClose
+	}
+	p.users.Add(1)
+	defer p.release()
+	to := from + int(min(int64(len(p.b)-from), limit.N))
+	r.at = to
+	r.mu.Unlock()
+	n, err := w.Write(p.b[from:to])
+	limit.N -= int64(n)
+	return int64(n), err
+}
+
 // Close implements io.Closer. It may be called again.
 func (r *payloadReader) Close() error {
 	r.mu.Lock()

@@ -32,7 +32,7 @@ const (
 func newTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:           (&dialer{net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}}).DialContext,
 		ForceAttemptHTTP2:     true, // with TLS, where it is negotiated
 		TLSHandshakeTimeout:   5 * time.Second,
 		ExpectContinueTimeout: time.Second,
