@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -56,11 +57,11 @@ func (c *control) publish(views []view) {
 	// What is in the catalog can be called at any time: routes are added before their tools and removed after them. A call that
 	// comes in between is answered by the backend, or with the error that it is not served.
 	c.routes.Store(&next)
-	if slices.Equal(served, c.served) && c.builtBy.Aggregation == c.serving.Aggregation {
+	if slices.Equal(served, c.served) && reflect.DeepEqual(c.builtBy.Aggregation, c.serving.Aggregation) {
 		return
 	}
 	c.served, c.builtBy = served, c.serving
-	c.catalog = catalog.Build(served, c.serving.Aggregation.ConflictResolution)
+	c.catalog = catalog.Build(served, c.serving.Aggregation)
 	c.gateway.SetSnapshot(c.catalog)
 	c.options.Metrics.Catalog(len(c.catalog.Tools), len(c.catalog.Prompts), len(c.catalog.Resources), len(c.catalog.Templates), len(c.catalog.Conflicts))
 	c.options.Logger.Info("Catalog changed", "backends", len(served), "tools", len(c.catalog.Tools), "prompts", len(c.catalog.Prompts),

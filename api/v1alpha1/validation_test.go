@@ -173,6 +173,44 @@ func TestMCPBackendValidation(t *testing.T) {
 	}
 }
 
+func ruled(rules ...v1alpha1.BackendTools) func(*v1alpha1.VirtualMCPServer) {
+	return operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Aggregation.Tools = rules })
+}
+
+func overridden(overrides ...v1alpha1.ToolOverride) func(*v1alpha1.VirtualMCPServer) {
+	return ruled(v1alpha1.BackendTools{Backend: "a", Overrides: overrides})
+}
+
+func prioritized(backends ...string) func(*v1alpha1.VirtualMCPServer) {
+	return operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+		s.Aggregation.ConflictResolution = v1alpha1.ConflictResolution{Strategy: v1alpha1.ConflictResolutionPriority, Priority: backends}
+	})
+}
+
+func numbered(count int) []string {
+	var names []string
+	for i := range count {
+		names = append(names, fmt.Sprintf("backend-%d", i))
+	}
+	return names
+}
+
+func patterns(count int) []v1alpha1.ToolPattern {
+	var patterns []v1alpha1.ToolPattern
+	for _, name := range numbered(count) {
+		patterns = append(patterns, v1alpha1.ToolPattern(name))
+	}
+	return patterns
+}
+
+func rulesFor(count int) []v1alpha1.BackendTools {
+	var rules []v1alpha1.BackendTools
+	for _, name := range numbered(count) {
+		rules = append(rules, v1alpha1.BackendTools{Backend: name, Visibility: v1alpha1.ToolsHidden})
+	}
+	return rules
+}
+
 func TestVirtualMCPServerValidation(t *testing.T) {
 	for title, c := range map[string]struct {
 		change     func(*v1alpha1.VirtualMCPServer)
@@ -189,6 +227,46 @@ func TestVirtualMCPServerValidation(t *testing.T) {
 			want: "spec.aggregation.conflictResolution.strategy"},
 		"prefix without the backend": {change: func(s *v1alpha1.VirtualMCPServer) { s.Spec.Aggregation.ConflictResolution.PrefixFormat = "x_" },
 			want: "spec.aggregation.conflictResolution.prefixFormat"},
+		"priority without a list": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			s.Aggregation.ConflictResolution.Strategy = v1alpha1.ConflictResolutionPriority
+		}), want: "the strategy priority needs priority"},
+		"a list without priority": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			s.Aggregation.ConflictResolution.Priority = []string{"a"}
+		}), want: "priority belongs to the strategy priority"},
+		"a backend twice in priority": {change: prioritized("a", "b", "a"), want: "spec.aggregation.conflictResolution.priority"},
+		"a nameless backend":          {change: prioritized(""), want: "spec.aggregation.conflictResolution.priority[0]"},
+		"longest priority":            {change: prioritized(numbered(v1alpha1.MaxPriority)...)},
+		"too many in priority":        {change: prioritized(numbered(v1alpha1.MaxPriority + 1)...), want: "spec.aggregation.conflictResolution.priority"},
+		"rules for tools": {change: ruled(
+			v1alpha1.BackendTools{Backend: "a", Include: []v1alpha1.ToolPattern{"get_*", "list_?"}, Exclude: []v1alpha1.ToolPattern{"*"}},
+			v1alpha1.BackendTools{Backend: "b", Visibility: v1alpha1.ToolsHidden},
+			v1alpha1.BackendTools{Backend: "c", Visibility: v1alpha1.ToolsExposed, Overrides: []v1alpha1.ToolOverride{
+				{Tool: strings.Repeat("ü", 256), Name: strings.Repeat("n", 64)}, {Tool: "b/c d", Title: "B"}, {Tool: "e", Description: "Does E."},
+			}})},
+		"most rules":                {change: ruled(rulesFor(v1alpha1.MaxToolRules)...)},
+		"too many rules":            {change: ruled(rulesFor(v1alpha1.MaxToolRules + 1)...), want: "spec.aggregation.tools"},
+		"two rules for one backend": {change: ruled(v1alpha1.BackendTools{Backend: "a"}, v1alpha1.BackendTools{Backend: "a"}), want: "Duplicate value"},
+		"rule for no backend":       {change: ruled(v1alpha1.BackendTools{}), want: "spec.aggregation.tools[0].backend"},
+		"unknown visibility":        {change: ruled(v1alpha1.BackendTools{Backend: "a", Visibility: "Blurred"}), want: "spec.aggregation.tools[0].visibility"},
+		"empty pattern":             {change: ruled(v1alpha1.BackendTools{Backend: "a", Include: []v1alpha1.ToolPattern{""}}), want: "spec.aggregation.tools[0].include[0]"},
+		"pattern too long": {change: ruled(v1alpha1.BackendTools{Backend: "a", Exclude: []v1alpha1.ToolPattern{
+			v1alpha1.ToolPattern(strings.Repeat("*", 129))}}), want: "spec.aggregation.tools[0].exclude[0]"},
+		"pattern twice":  {change: ruled(v1alpha1.BackendTools{Backend: "a", Exclude: []v1alpha1.ToolPattern{"x", "x"}}), want: "Duplicate value"},
+		"most patterns":  {change: ruled(v1alpha1.BackendTools{Backend: "a", Include: patterns(v1alpha1.MaxToolPatterns)})},
+		"many patterns":  {change: ruled(v1alpha1.BackendTools{Backend: "a", Include: patterns(v1alpha1.MaxToolPatterns + 1)}), want: "spec.aggregation.tools[0].include"},
+		"empty override": {change: overridden(v1alpha1.ToolOverride{Tool: "a"}), want: "an override must set at least one of name, title and description"},
+		"override of nothing": {change: overridden(v1alpha1.ToolOverride{Name: "a"}),
+			want: "spec.aggregation.tools[0].overrides[0].tool"},
+		"illegal name": {change: overridden(v1alpha1.ToolOverride{Tool: "a", Name: "a b"}),
+			want: "name must consist of A-Z a-z 0-9 _ - and dot"},
+		"name of a tool too long": {change: overridden(v1alpha1.ToolOverride{Tool: "a", Name: strings.Repeat("n", 65)}),
+			want: "spec.aggregation.tools[0].overrides[0].name"},
+		"title too long": {change: overridden(v1alpha1.ToolOverride{Tool: "a", Title: strings.Repeat("ü", 129)}),
+			want: "spec.aggregation.tools[0].overrides[0].title"},
+		"description too long": {change: overridden(v1alpha1.ToolOverride{Tool: "a", Description: strings.Repeat("ü", 4097)}),
+			want: "spec.aggregation.tools[0].overrides[0].description"},
+		"two overrides of a tool": {change: overridden(v1alpha1.ToolOverride{Tool: "a", Name: "b"}, v1alpha1.ToolOverride{Tool: "a", Name: "c"}),
+			want: "Duplicate value"},
 		"operand": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
 			s.CommonMetadata = v1alpha1.CommonMetadata{
 				Labels:      map[string]v1alpha1.LabelValue{"team": "platform", "example.com/empty": ""},

@@ -5,8 +5,6 @@ package v1alpha1
 
 import (
 	"cmp"
-	"regexp"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -44,17 +42,6 @@ func (s *VirtualMCPServer) Source() OutgoingAuthSource {
 	return OutgoingAuthSourceDiscovered
 }
 
-// Prefix is what precedes the names of a backend's tools and prompts.
-func (c ConflictResolution) Prefix(backend string) string {
-	format := c.PrefixFormat
-	if format == "" {
-		format = DefaultPrefixFormat
-	}
-	return strings.Replace(format, "{backend}", backend, 1)
-}
-
-var prefixFormat = regexp.MustCompile(`^[A-Za-z0-9_.-]*\{backend\}[A-Za-z0-9_.-]*$`)
-
 // Validate checks what the schema of the CRD demands, for objects that never passed an API server (vmcp serve -f) or were
 // stored under an older schema.
 func (s *VirtualMCPServer) Validate() field.ErrorList {
@@ -70,22 +57,9 @@ func (s *VirtualMCPServerSpec) Validate(spec *field.Path) field.ErrorList {
 	errs = append(errs, s.OutgoingAuth.validate(spec.Child("outgoingAuth"))...)
 	errs = append(errs, s.Endpoint.validate(spec.Child("endpoint"))...)
 	errs = append(errs, s.validateReplicas(spec)...)
-	errs = append(errs, s.Aggregation.ConflictResolution.validate(spec.Child("aggregation", "conflictResolution"))...)
+	errs = append(errs, s.Aggregation.validate(spec.Child("aggregation"))...)
 	errs = append(errs, s.Resources.validate(spec.Child("resources"))...)
 	errs = append(errs, validatePullSecrets(s.ImagePullSecrets, spec.Child("imagePullSecrets"))...)
 	errs = append(errs, s.CommonMetadata.validate(spec.Child("commonMetadata"))...)
 	return append(errs, validatePatches(s.Patches, spec.Child("patches"))...)
-}
-
-func (c ConflictResolution) validate(path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if c.Strategy != "" && c.Strategy != ConflictResolutionPrefix {
-		errs = append(errs, field.NotSupported(path.Child("strategy"), c.Strategy,
-			[]ConflictResolutionStrategy{ConflictResolutionPrefix}))
-	}
-	if c.PrefixFormat != "" && (len(c.PrefixFormat) > 32 || !prefixFormat.MatchString(c.PrefixFormat)) {
-		errs = append(errs, field.Invalid(path.Child("prefixFormat"), c.PrefixFormat,
-			"at most 32 characters of A-Z a-z 0-9 _ . - around exactly one {backend}"))
-	}
-	return errs
 }

@@ -66,42 +66,6 @@ type OutgoingAuth struct {
 	Backends []BackendAuth `json:"backends,omitempty"`
 }
 
-// ConflictResolutionStrategy says how the names of several backends become one set of names.
-//
-// +kubebuilder:validation:Enum=prefix
-type ConflictResolutionStrategy string
-
-// ConflictResolutionPrefix puts the backend's name before every name.
-const ConflictResolutionPrefix ConflictResolutionStrategy = "prefix"
-
-// DefaultPrefixFormat is the prefix of a VirtualMCPServer that names none.
-const DefaultPrefixFormat = "{backend}_"
-
-// ConflictResolution says how the names of several backends become one set of names.
-type ConflictResolution struct {
-	// strategy is the way to resolve conflicts. prefix: every name of a tool or prompt is preceded by prefixFormat. Unset
-	// means prefix.
-	// +optional
-	// +kubebuilder:default=prefix
-	Strategy ConflictResolutionStrategy `json:"strategy,omitempty"`
-
-	// prefixFormat is the prefix; {backend} stands for the name of the backend and must occur once. Characters are those
-	// that MCP allows in the name of a tool. Unset means {backend}_.
-	// +optional
-	// +kubebuilder:default="{backend}_"
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_.-]*\{backend\}[A-Za-z0-9_.-]*$`
-	PrefixFormat string `json:"prefixFormat,omitempty"`
-}
-
-// Aggregation says how what the backends offer becomes one catalog.
-type Aggregation struct {
-	// conflictResolution says how the names of several backends become one set of names.
-	// +optional
-	ConflictResolution ConflictResolution `json:"conflictResolution,omitzero"`
-}
-
 // EndpointService is the Service before the gateway's pods.
 type EndpointService struct {
 	// type is the type of the Service. Unset means ClusterIP.

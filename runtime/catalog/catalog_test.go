@@ -65,7 +65,7 @@ func TestBuildNames(t *testing.T) {
 		"characters that are not": {"fs", "files/read ü", "", "fs_files_read___857ef3850d"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := catalog.Build([]catalog.Member{tools(tc.backend, tc.tool)}, v1alpha1.ConflictResolution{PrefixFormat: tc.format})
+			s := catalog.Build([]catalog.Member{tools(tc.backend, tc.tool)}, v1alpha1.Aggregation{ConflictResolution: v1alpha1.ConflictResolution{PrefixFormat: tc.format}})
 			if diff := cmp.Diff([]string{tc.want}, names(s.Tools)); diff != "" {
 				t.Fatal(diff)
 			}
@@ -87,7 +87,7 @@ func TestBuildKeepsEveryFieldOfADescription(t *testing.T) {
 		`"icons":[{"src":"data:,"}],"execution":{"taskSupport":"optional","later":1},"unheardOf":[1e400]}`
 	s := catalog.Build([]catalog.Member{{Key: key("b"), Inventory: &backend.Inventory{
 		Tools: []backend.Item{{ID: "q", Raw: json.RawMessage(raw)}},
-	}}}, v1alpha1.ConflictResolution{})
+	}}}, v1alpha1.Aggregation{})
 	want := strings.NewReplacer(`"name":"q"`, `"name":"b_q"`, `"taskSupport":"optional",`, ``).Replace(raw)
 	if diff := cmp.Diff(want, string(s.Tools[0].Raw)); diff != "" {
 		t.Error(diff)
@@ -106,13 +106,16 @@ func TestBuildConflicts(t *testing.T) {
 		Resources: items("uri", "file:///x"),
 		Templates: items("uriTemplate", "db://{t}"),
 	}}
-	s := catalog.Build([]catalog.Member{ab, a, {Key: key("none")}}, v1alpha1.ConflictResolution{})
+	s := catalog.Build([]catalog.Member{ab, a, {Key: key("none")}}, v1alpha1.Aggregation{})
 	want := []catalog.Conflict{
-		{Kind: catalog.KindTool, Name: "a_b_c", Winner: key("a"), Loser: key("a_b")},
-		{Kind: catalog.KindResource, Name: "file:///x", Winner: key("a"), Loser: key("a_b")},
-		{Kind: catalog.KindTemplate, Name: "db://{t}", Winner: key("a"), Loser: key("a_b")},
+		{Kind: catalog.KindTool, Name: "a_b_c", Winner: key("a"), Loser: key("a_b"), Original: "c"},
+		{Kind: catalog.KindResource, Name: "file:///x", Winner: key("a"), Loser: key("a_b"), Original: "file:///x"},
+		{Kind: catalog.KindTemplate, Name: "db://{t}", Winner: key("a"), Loser: key("a_b"), Original: "db://{t}"},
 	}
 	if diff := cmp.Diff(want, s.Conflicts); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]backend.Key{key("none")}, s.Missing); diff != "" {
 		t.Error(diff)
 	}
 	if e, _ := s.Tool("a_b_c"); e.Backend != key("a") || e.Original != "b_c" {
@@ -131,15 +134,20 @@ func TestBuildOmits(t *testing.T) {
 		{ID: "task", Raw: json.RawMessage(`{"name":"task","execution":{"taskSupport":"required"}}`)},
 		{ID: "broken", Raw: json.RawMessage(`{"name":`)},
 		{ID: "list", Raw: json.RawMessage(`["name"]`)},
+		{ID: "two-faced", Raw: json.RawMessage(`{"name":"innocent","name":"two-faced"}`)},
+		{ID: "shouting", Raw: json.RawMessage(`{"name":"shouting","Name":"grafana_query"}`)},
+		{ID: "escaped", Raw: json.RawMessage(`{"n\u0061me":"escaped"}`)},
 		{ID: "fine", Raw: json.RawMessage(`{"name":"fine"}`)},
-	}}}}, v1alpha1.ConflictResolution{})
-	if diff := cmp.Diff([]string{"b_fine"}, names(s.Tools)); diff != "" {
+	}}}}, v1alpha1.Aggregation{})
+	if diff := cmp.Diff([]string{"b_escaped", "b_fine"}, names(s.Tools)); diff != "" {
 		t.Error(diff)
 	}
 	want := []catalog.Omission{
 		{Kind: catalog.KindTool, Backend: key("b"), Original: "task"},
 		{Kind: catalog.KindTool, Backend: key("b"), Original: "broken"},
 		{Kind: catalog.KindTool, Backend: key("b"), Original: "list"},
+		{Kind: catalog.KindTool, Backend: key("b"), Original: "two-faced"},
+		{Kind: catalog.KindTool, Backend: key("b"), Original: "shouting"},
 	}
 	if diff := cmp.Diff(want, s.Omissions, cmpopts.IgnoreFields(catalog.Omission{}, "Reason")); diff != "" {
 		t.Error(diff)
@@ -153,7 +161,7 @@ func TestResource(t *testing.T) {
 			Resources: items("uri", "db://users/rows"),
 			Templates: items("uriTemplate", "db://{table}/{what}", "file:///{+path}"),
 		}},
-	}, v1alpha1.ConflictResolution{})
+	}, v1alpha1.Aggregation{})
 	for uri, want := range map[string]struct {
 		backend, original string
 	}{
@@ -202,7 +210,7 @@ func TestBuildProperties(t *testing.T) {
 			}
 			members = append(members, catalog.Member{Key: key(name), Inventory: inventory})
 		}
-		resolution := v1alpha1.ConflictResolution{PrefixFormat: []string{"{backend}_", "{backend}", "v.{backend}-"}[r.IntN(3)]}
+		resolution := v1alpha1.Aggregation{ConflictResolution: v1alpha1.ConflictResolution{PrefixFormat: []string{"{backend}_", "{backend}", "v.{backend}-"}[r.IntN(3)]}}
 		s := catalog.Build(members, resolution)
 
 		r.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
@@ -247,6 +255,6 @@ func BenchmarkBuild(b *testing.B) {
 		members = append(members, tools(fmt.Sprintf("backend-%d", i), ids...))
 	}
 	for b.Loop() {
-		catalog.Build(members, v1alpha1.ConflictResolution{})
+		catalog.Build(members, v1alpha1.Aggregation{})
 	}
 }

@@ -7,14 +7,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"regexp"
 	"strings"
 
 	"github.com/mark3labs/mcp-go/mcp"
-
-	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
-	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 )
 
 // MaxNameLength is the longest name of a tool or prompt that is served. MCP recommends at most 128 characters, models and
@@ -31,24 +27,13 @@ const (
 	maxTemplateLength = 2048
 )
 
-var errNotObject = errors.New("not a JSON object")
-
-// prefixOf is what precedes the names of a backend.
-func prefixOf(key backend.Key, r v1alpha1.ConflictResolution) string {
-	format := r.PrefixFormat
-	if format == "" {
-		format = v1alpha1.DefaultPrefixFormat
-	}
-	return strings.Replace(format, "{backend}", key.Name, 1)
-}
-
 // exposedName is prefix and name, if MCP allows that as the name of a tool (revision 2025-11-25, tools, tool names: letters,
 // digits, underscore, hyphen and dot). Otherwise it is a legal name that resembles them, told apart from others of its kind
-// by a hash of the two.
-func exposedName(prefix, name string) string {
+// by a hash of the two, and changed says so.
+func exposedName(prefix, name string) (exposed string, changed bool) {
 	whole := prefix + name
 	if legal := legalize(whole); legal == whole && len(whole) <= MaxNameLength {
-		return whole
+		return whole, false
 	}
 	sum := sha256.Sum256([]byte(whole))
 	hash := "_" + hex.EncodeToString(sum[:])[:hashLength]
@@ -59,7 +44,7 @@ func exposedName(prefix, name string) string {
 		}
 		name = cut(name, room-len(prefix))
 	}
-	return prefix + name + hash
+	return prefix + name + hash, true
 }
 
 // legalize puts an underscore in the place of every character that a name must not contain. The result is ASCII.

@@ -120,7 +120,7 @@ func TestIndependentClientAndServers(t *testing.T) {
 	}
 	versions(t, func(t *testing.T, version string) {
 		f := start(t, gateway.Options{Upstreams: clients, Instructions: "be kind"})
-		f.SetSnapshot(catalog.Build(members, v1alpha1.ConflictResolution{}))
+		f.SetSnapshot(catalog.Build(members, v1alpha1.Aggregation{}))
 		session, _ := connect(t, f, version)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()

@@ -34,7 +34,7 @@ var docs = backend.Key{Kind: backend.KindMCPBackend, Name: "docs"}
 
 // snapshot is a catalog of one backend, docs, from descriptions in JSON.
 func snapshot(inventory backend.Inventory) *catalog.Snapshot {
-	return catalog.Build([]catalog.Member{{Key: docs, Inventory: &inventory}}, v1alpha1.ConflictResolution{})
+	return catalog.Build([]catalog.Member{{Key: docs, Inventory: &inventory}}, v1alpha1.Aggregation{})
 }
 
 func items(field string, descriptions ...string) []backend.Item {

@@ -106,7 +106,7 @@ func New(o Options) *Gateway {
 	g.announcement = newDebounce(announceDelay, g.announce)
 	g.SetAllowedHosts(o.AllowedHosts)
 	g.SetAllowedOrigins(o.AllowedOrigins)
-	g.serving.Store(g.publish(catalog.Build(nil, v1alpha1.ConflictResolution{}), nil))
+	g.serving.Store(g.publish(catalog.Build(nil, v1alpha1.Aggregation{}), nil))
 	return g
 }
 

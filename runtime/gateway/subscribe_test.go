@@ -161,7 +161,7 @@ func TestSubscriptionsFollowTheBackend(t *testing.T) {
 	updated := `"method":"notifications/resources/updated","params":{`
 	at := func(key backend.Key, title string) *catalog.Snapshot {
 		return catalog.Build([]catalog.Member{{Key: key, Inventory: &backend.Inventory{Resources: items("uri", `{"uri":"`+uri+`","title":"`+title+`"}`)}}},
-			v1alpha1.ConflictResolution{})
+			v1alpha1.Aggregation{})
 	}
 	eras(t, func(t *testing.T, era string) {
 		first, second, third := newWatched(), newWatched(), newWatched()

@@ -89,7 +89,7 @@ func (in *RuntimeConfiguration) DeepCopyInto(out *RuntimeConfiguration) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
-	out.Aggregation = in.Aggregation
+	in.Aggregation.DeepCopyInto(&out.Aggregation)
 	if in.AllowedHosts != nil {
 		in, out := &in.AllowedHosts, &out.AllowedHosts
 		*out = make([]string, len(*in))

@@ -27,6 +27,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.BackendAuthApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("BackendsSummary"):
 		return &apiv1alpha1.BackendsSummaryApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("BackendTools"):
+		return &apiv1alpha1.BackendToolsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CatalogSummary"):
 		return &apiv1alpha1.CatalogSummaryApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CommonMetadata"):
@@ -107,6 +109,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ServiceAccountTokenProjectionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ServiceBackend"):
 		return &apiv1alpha1.ServiceBackendApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ToolOverride"):
+		return &apiv1alpha1.ToolOverrideApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("VirtualMCPServer"):
 		return &apiv1alpha1.VirtualMCPServerApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("VirtualMCPServerSpec"):

@@ -32,6 +32,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: conflictResolution
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConflictResolution
+    - name: tools
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.BackendTools
+          elementRelationship: associative
+          keys:
+          - backend
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.AnnotationValue
   scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Autoscaling
@@ -59,6 +67,35 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.BackendStatus
   scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.BackendTools
+  map:
+    fields:
+    - name: backend
+      type:
+        scalar: string
+    - name: exclude
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ToolPattern
+          elementRelationship: associative
+    - name: include
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ToolPattern
+          elementRelationship: associative
+    - name: overrides
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ToolOverride
+          elementRelationship: associative
+          keys:
+          - tool
+    - name: visibility
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ToolVisibility
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.BackendsSummary
   map:
     fields:
@@ -150,6 +187,12 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
       default: '{backend}_'
+    - name: priority
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
     - name: strategy
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ConflictResolutionStrategy
@@ -602,6 +645,25 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: port
       type:
         scalar: numeric
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ToolOverride
+  map:
+    fields:
+    - name: description
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
+    - name: title
+      type:
+        scalar: string
+    - name: tool
+      type:
+        scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ToolPattern
+  scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ToolVisibility
+  scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Transport
   scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.VirtualMCPServer

@@ -12,6 +12,8 @@ package v1alpha1
 type AggregationApplyConfiguration struct {
 	// conflictResolution says how the names of several backends become one set of names.
 	ConflictResolution *ConflictResolutionApplyConfiguration `json:"conflictResolution,omitempty"`
+	// tools say, for single backends, which of their tools are offered, and how. Unset means all tools of all backends, as they are.
+	Tools []BackendToolsApplyConfiguration `json:"tools,omitempty"`
 }
 
 // AggregationApplyConfiguration constructs a declarative configuration of the Aggregation type for use with
@@ -25,5 +27,18 @@ func Aggregation() *AggregationApplyConfiguration {
 // If called multiple times, the ConflictResolution field is set to the value of the last call.
 func (b *AggregationApplyConfiguration) WithConflictResolution(value *ConflictResolutionApplyConfiguration) *AggregationApplyConfiguration {
 	b.ConflictResolution = value
+	return b
+}
+
+// WithTools adds the given value to the Tools field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Tools field.
+func (b *AggregationApplyConfiguration) WithTools(values ...*BackendToolsApplyConfiguration) *AggregationApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithTools")
+		}
+		b.Tools = append(b.Tools, *values[i])
+	}
 	return b
 }

@@ -14,12 +14,19 @@ import (
 //
 // ConflictResolution says how the names of several backends become one set of names.
 type ConflictResolutionApplyConfiguration struct {
-	// strategy is the way to resolve conflicts. prefix: every name of a tool or prompt is preceded by prefixFormat. Unset
-	// means prefix.
+	// strategy is the way to resolve conflicts. prefix: every name of a tool or prompt is preceded by prefixFormat. priority: names are
+	// those of the backends, bare; a name that several backends offer is that of the first of them in priority. manual: names are bare,
+	// too, and whoever wrote this resolves conflicts by overrides and filters in tools; a name that several backends offer all the
+	// same is not served from any of them. URIs of resources are never changed; of several backends that offer one, the same
+	// strategy decides, with prefix the first in the order of names. Unset means prefix.
 	Strategy *apiv1alpha1.ConflictResolutionStrategy `json:"strategy,omitempty"`
-	// prefixFormat is the prefix; {backend} stands for the name of the backend and must occur once. Characters are those
-	// that MCP allows in the name of a tool. Unset means {backend}_.
+	// prefixFormat is the prefix, for the strategy prefix; {backend} stands for the name of the backend and must occur once.
+	// Characters are those that MCP allows in the name of a tool. Unset means {backend}_.
 	PrefixFormat *string `json:"prefixFormat,omitempty"`
+	// priority names backends, for the strategy priority, the first one first. Backends that are not named come after them, in the order
+	// of their names; a name that two of these offer is reported as a conflict. The lists of the gateway are in this order, too.
+	// Unset means none; the strategy priority needs at least one.
+	Priority []string `json:"priority,omitempty"`
 }
 
 // ConflictResolutionApplyConfiguration constructs a declarative configuration of the ConflictResolution type for use with
@@ -41,5 +48,15 @@ func (b *ConflictResolutionApplyConfiguration) WithStrategy(value apiv1alpha1.Co
 // If called multiple times, the PrefixFormat field is set to the value of the last call.
 func (b *ConflictResolutionApplyConfiguration) WithPrefixFormat(value string) *ConflictResolutionApplyConfiguration {
 	b.PrefixFormat = &value
+	return b
+}
+
+// WithPriority adds the given value to the Priority field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Priority field.
+func (b *ConflictResolutionApplyConfiguration) WithPriority(values ...string) *ConflictResolutionApplyConfiguration {
+	for i := range values {
+		b.Priority = append(b.Priority, values[i])
+	}
 	return b
 }
