@@ -69,9 +69,19 @@ func TestEndpoint(t *testing.T) {
 	}
 	expect("https://mcp.example.com/team", corev1.ServiceTypeNodePort, 8080,
 		HaveKeyWithValue("example.com/pool", "internal"), append(internal[:4:4], "mcp.example.com"))
-	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) { s.Spec.Endpoint.PublicURL = "" })
+	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) {
+		s.Spec.Endpoint.AllowedHosts = []v1alpha1.AllowedHost{"only.example.com"}
+		s.Spec.Endpoint.AllowedOrigins = []v1alpha1.AllowedOrigin{"https://app.example.com"}
+	})
+	expect("https://mcp.example.com/team", corev1.ServiceTypeNodePort, 8080,
+		HaveKeyWithValue("example.com/pool", "internal"), []string{"only.example.com"})
+	f.Expect(f.configuration(f, "gateway").AllowedOrigins).To(Equal([]string{"https://app.example.com"}))
+	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) {
+		s.Spec.Endpoint.PublicURL, s.Spec.Endpoint.AllowedHosts, s.Spec.Endpoint.AllowedOrigins = "", nil, nil
+	})
 	expect("http://vmcp-gateway."+f.namespace+".svc:8080/mcp", corev1.ServiceTypeNodePort, 8080,
 		HaveKeyWithValue("example.com/pool", "internal"), internal)
+	f.Expect(f.configuration(f, "gateway").AllowedOrigins).To(BeEmpty())
 	edit(f, "gateway", func(s *v1alpha1.VirtualMCPServer) { s.Spec.Endpoint = v1alpha1.Endpoint{} })
 	expect("http://vmcp-gateway."+f.namespace+".svc/mcp", corev1.ServiceTypeClusterIP, 80, BeEmpty(), internal)
 }

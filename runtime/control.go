@@ -54,10 +54,10 @@ type control struct {
 	// replaces the present one in one step.
 	members, incoming, leaving map[backend.Key]*member
 
-	// catalog is what the gateway serves, built from served under the configuration builtBy. It begins empty.
-	catalog *catalog.Snapshot
-	served  []catalog.Member
-	builtBy *configv1alpha1.RuntimeConfiguration
+	// catalog is what the gateway serves, built from the members cataloged under the configuration builtBy. It begins empty.
+	catalog   *catalog.Snapshot
+	cataloged []catalog.Member
+	builtBy   *configv1alpha1.RuntimeConfiguration
 }
 
 // discovered is a complete list of backends, or the error that there was instead.
@@ -168,6 +168,9 @@ func (c *control) adopt() {
 	}
 	if !slices.Equal(c.serving.AllowedHosts, c.wanted.AllowedHosts) {
 		c.gateway.SetAllowedHosts(c.wanted.AllowedHosts)
+	}
+	if !slices.Equal(c.serving.AllowedOrigins, c.wanted.AllowedOrigins) {
+		c.gateway.SetAllowedOrigins(c.wanted.AllowedOrigins)
 	}
 	c.serving = c.wanted
 }

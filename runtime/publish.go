@@ -45,26 +45,28 @@ func (c *control) views() []view {
 
 // publish makes the members that are served the catalog and the routes.
 func (c *control) publish(views []view) {
-	served := make([]catalog.Member, 0, len(views))
+	members := make([]catalog.Member, 0, len(views))
 	next := make(routes, len(views))
 	for _, v := range views {
 		c.options.Metrics.BackendStatus(v.target.Kind, v.target.Name, v.verdict.Status)
+		m := catalog.Member{Key: v.target.Key}
 		if v.served() {
-			served = append(served, catalog.Member{Key: v.target.Key, Inventory: v.inventory})
+			m.Inventory = v.inventory
 			next[v.target.Key] = v.member
 		}
+		members = append(members, m)
 	}
 	// What is in the catalog can be called at any time: routes are added before their tools and removed after them. A call that
 	// comes in between is answered by the backend, or with the error that it is not served.
 	c.routes.Store(&next)
-	if slices.Equal(served, c.served) && reflect.DeepEqual(c.builtBy.Aggregation, c.serving.Aggregation) {
+	if slices.Equal(members, c.cataloged) && reflect.DeepEqual(c.builtBy.Aggregation, c.serving.Aggregation) {
 		return
 	}
-	c.served, c.builtBy = served, c.serving
-	c.catalog = catalog.Build(served, c.serving.Aggregation)
+	c.cataloged, c.builtBy = members, c.serving
+	c.catalog = catalog.Build(members, c.serving.Aggregation)
 	c.gateway.SetSnapshot(c.catalog)
 	c.options.Metrics.Catalog(len(c.catalog.Tools), len(c.catalog.Prompts), len(c.catalog.Resources), len(c.catalog.Templates), len(c.catalog.Conflicts))
-	c.options.Logger.Info("Catalog changed", "backends", len(served), "tools", len(c.catalog.Tools), "prompts", len(c.catalog.Prompts),
+	c.options.Logger.Info("Catalog changed", "backends", len(members)-len(c.catalog.Missing), "missing", len(c.catalog.Missing), "tools", len(c.catalog.Tools), "prompts", len(c.catalog.Prompts),
 		"resources", len(c.catalog.Resources), "templates", len(c.catalog.Templates), "conflicts", len(c.catalog.Conflicts))
 }
 
@@ -82,8 +84,10 @@ func (c *control) report(views []view) status.Report {
 		},
 	}
 	for _, conflict := range c.catalog.Conflicts {
-		r.Catalog.Conflicts = append(r.Catalog.Conflicts, fmt.Sprintf("%s %s of %s, which %s has",
-			conflict.Kind, conflict.Name, conflict.Loser.Name, conflict.Winner.Name))
+		if !conflict.Resolved {
+			r.Catalog.Conflicts = append(r.Catalog.Conflicts, fmt.Sprintf("%s %s of %s, which is not the only one of that name",
+				conflict.Kind, conflict.Name, conflict.Loser.Name))
+		}
 	}
 	for _, v := range views {
 		b := status.Backend{Target: v.target, Verdict: v.verdict, Tools: -1}

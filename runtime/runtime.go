@@ -97,7 +97,7 @@ func Run(ctx context.Context, o Options) error {
 	c := newControl(o)
 	g := gateway.New(gateway.Options{
 		Upstreams: c, UID: cmp.Or(string(o.Config.Initial().UID), o.Name), ID: c.id, Name: o.Name, Version: o.Version,
-		AllowedHosts: o.Config.Initial().AllowedHosts, Logger: o.Logger, Limits: o.Limits,
+		AllowedHosts: o.Config.Initial().AllowedHosts, AllowedOrigins: o.Config.Initial().AllowedOrigins, Logger: o.Logger, Limits: o.Limits,
 	})
 	c.gateway = g
 	var (

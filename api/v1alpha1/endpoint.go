@@ -5,13 +5,22 @@ package v1alpha1
 
 import (
 	"maps"
+	"net"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
+
+// MaxAllowedHosts is the most entries of spec.endpoint.allowedHosts, and of allowedOrigins.
+const MaxAllowedHosts = 64
+
+// maxOrigin is the most characters of an origin: scheme, host and port.
+const maxOrigin = 320
 
 // Bounds of the number of a gateway's pods, and of what an autoscaler aims at.
 const (
@@ -47,6 +56,63 @@ func (e Endpoint) PublicHost() string {
 	return strings.ToLower(u.Hostname())
 }
 
+// Origins are allowedOrigins.
+func (e Endpoint) Origins() []string { return texts(e.AllowedOrigins) }
+
+// Hosts are allowedHosts; if they are unset, those that the gateway has by itself, and the host of publicURL.
+func (e Endpoint) Hosts(own []string) []string {
+	if len(e.AllowedHosts) > 0 {
+		return texts(e.AllowedHosts)
+	}
+	if public := e.PublicHost(); public != "" && !slices.Contains(own, public) {
+		own = append(slices.Clip(own), public)
+	}
+	return own
+}
+
+func texts[T ~string](values []T) []string {
+	var texts []string
+	for _, v := range values {
+		texts = append(texts, string(v))
+	}
+	return texts
+}
+
+// allowedOrigin is the rule of AllowedOrigin.
+var allowedOrigin = regexp.MustCompile(`^https?://([a-zA-Z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?$`)
+
+func validateHosts(path *field.Path, hosts []AllowedHost) field.ErrorList {
+	var errs field.ErrorList
+	if len(hosts) > MaxAllowedHosts {
+		errs = append(errs, field.TooMany(path, len(hosts), MaxAllowedHosts))
+	}
+	seen := map[string]bool{}
+	for i, host := range hosts {
+		errs = append(errs, once(path.Index(i), string(host), seen)...)
+		if net.ParseIP(string(host)) == nil && len(validation.IsDNS1123Subdomain(string(host))) > 0 {
+			errs = append(errs, field.Invalid(path.Index(i), host, "an allowed host is a DNS name in lower case, or an IP address, without a port"))
+		}
+	}
+	return errs
+}
+
+func validateOrigins(path *field.Path, origins []AllowedOrigin) field.ErrorList {
+	var errs field.ErrorList
+	if len(origins) > MaxAllowedHosts {
+		errs = append(errs, field.TooMany(path, len(origins), MaxAllowedHosts))
+	}
+	seen := map[string]bool{}
+	for i, origin := range origins {
+		errs = append(errs, required(path.Index(i), string(origin), maxOrigin)...)
+		errs = append(errs, once(path.Index(i), string(origin), seen)...)
+		if _, err := url.Parse(string(origin)); err != nil || !allowedOrigin.MatchString(string(origin)) {
+			errs = append(errs, field.Invalid(path.Index(i), redactUserinfo(string(origin)),
+				"an allowed origin is http or https, a host and perhaps a port, with nothing behind: https://app.example.com"))
+		}
+	}
+	return errs
+}
+
 func (e Endpoint) validate(path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if e.PublicURL != "" {
@@ -55,6 +121,8 @@ func (e Endpoint) validate(path *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(path.Child("publicURL"), redactUserinfo(e.PublicURL), "publicURL must not have a query"))
 		}
 	}
+	errs = append(errs, validateHosts(path.Child("allowedHosts"), e.AllowedHosts)...)
+	errs = append(errs, validateOrigins(path.Child("allowedOrigins"), e.AllowedOrigins)...)
 	service := path.Child("service")
 	switch e.Service.Type {
 	case "", corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:

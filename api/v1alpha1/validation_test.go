@@ -173,6 +173,22 @@ func TestMCPBackendValidation(t *testing.T) {
 	}
 }
 
+func hosts(hosts ...string) func(*v1alpha1.VirtualMCPServer) {
+	return operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+		for _, host := range hosts {
+			s.Endpoint.AllowedHosts = append(s.Endpoint.AllowedHosts, v1alpha1.AllowedHost(host))
+		}
+	})
+}
+
+func origins(origins ...string) func(*v1alpha1.VirtualMCPServer) {
+	return operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+		for _, origin := range origins {
+			s.Endpoint.AllowedOrigins = append(s.Endpoint.AllowedOrigins, v1alpha1.AllowedOrigin(origin))
+		}
+	})
+}
+
 func ruled(rules ...v1alpha1.BackendTools) func(*v1alpha1.VirtualMCPServer) {
 	return operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Aggregation.Tools = rules })
 }
@@ -330,6 +346,23 @@ func TestVirtualMCPServerValidation(t *testing.T) {
 			}
 			s.Replicas = new(int32(0))
 		})},
+		"hosts and origins": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
+			s.Endpoint.AllowedHosts = []v1alpha1.AllowedHost{"mcp.example.com", "gateway", "10.0.0.7", "fd00::7"}
+			s.Endpoint.AllowedOrigins = []v1alpha1.AllowedOrigin{"https://app.example.com", "http://localhost:3000", "https://[fd00::7]:8443"}
+		})},
+		"most hosts":          {change: hosts(numbered(v1alpha1.MaxAllowedHosts)...)},
+		"too many hosts":      {change: hosts(numbered(v1alpha1.MaxAllowedHosts + 1)...), want: "spec.endpoint.allowedHosts"},
+		"host with a port":    {change: hosts("a.example.com:443"), want: "an allowed host is a DNS name in lower case, or an IP address, without a port"},
+		"host in upper case":  {change: hosts("A.example.com"), want: "an allowed host is a DNS name in lower case"},
+		"host of no name":     {change: hosts(""), want: "spec.endpoint.allowedHosts[0]"},
+		"host twice":          {change: hosts("a", "a"), want: "Duplicate value"},
+		"origin twice":        {change: origins("https://a", "https://a"), want: "Duplicate value"},
+		"origin with a path":  {change: origins("https://a.example.com/"), want: "an allowed origin is http or https, a host and perhaps a port, with nothing behind"},
+		"origin with a user":  {change: origins("https://me@a.example.com"), want: "an allowed origin is"},
+		"origin of no scheme": {change: origins("a.example.com"), want: "an allowed origin is"},
+		"origin of any":       {change: origins("*"), want: "an allowed origin is"},
+		"origin of a file":    {change: origins("null"), want: "an allowed origin is"},
+		"origin of no port":   {change: origins("https://a:"), want: "an allowed origin is"},
 		"public URL of another scheme": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Endpoint.PublicURL = "ftp://example.com" }),
 			want: "publicURL must be an absolute http or https URL"},
 		"public URL with a user": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Endpoint.PublicURL = "https://me@example.com/" }),

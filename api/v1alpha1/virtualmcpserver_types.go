@@ -87,11 +87,25 @@ type EndpointService struct {
 	Annotations map[string]AnnotationValue `json:"annotations,omitempty"`
 }
 
+// AllowedHost is a DNS name or an IP address, without a port.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=253
+// +kubebuilder:validation:XValidation:rule="isIP(self) || !format.dns1123Subdomain().validate(self).hasValue()",message="an allowed host is a DNS name in lower case, or an IP address, without a port"
+type AllowedHost string
+
+// AllowedOrigin is the origin of web pages: scheme, host and, if it is not that of the scheme, port.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=320
+// +kubebuilder:validation:XValidation:rule="self.matches('^https?://([a-zA-Z0-9.-]+|[[][0-9a-fA-F:.]+[]])(:[0-9]{1,5})?$') && isURL(self)",message="an allowed origin is http or https, a host and perhaps a port, with nothing behind: https://app.example.com"
+type AllowedOrigin string
+
 // Endpoint is where MCP clients reach the gateway.
 type Endpoint struct {
 	// publicURL is the URL of the MCP endpoint for clients outside of the cluster, where an ingress or a load balancer stands before
 	// the Service: http or https, without user information, query and fragment. It becomes status.url, and the gateway answers
-	// to its host. Unset means the Service's URL within the cluster.
+	// to its host unless allowedHosts says otherwise. Unset means the Service's URL within the cluster.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
@@ -99,6 +113,23 @@ type Endpoint struct {
 	// +kubebuilder:validation:XValidation:rule="!self.contains('#') && !self.contains('?')",message="publicURL must have neither a query nor a fragment"
 	// +kubebuilder:validation:XValidation:rule="!self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*@')",message="publicURL must not contain user information"
 	PublicURL string `json:"publicURL,omitempty"`
+
+	// allowedHosts are the names under which clients may address the gateway (the Host header of a request), without a port: web pages
+	// that had a browser resolve their own name to the gateway's address (DNS rebinding) send that name. IP addresses, which cannot
+	// be rebound, and localhost pass always. Unset means the DNS names of the Service and the host of publicURL; once set, it says
+	// all there is.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	AllowedHosts []AllowedHost `json:"allowedHosts,omitempty"`
+
+	// allowedOrigins are the origins of the web pages that may use the gateway (the Origin header of a request), for example
+	// https://app.example.com; requests from others are refused, those without an Origin pass. Unset means the http and https origins
+	// of the hosts under which the gateway may be addressed; once set, it says all there is.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	AllowedOrigins []AllowedOrigin `json:"allowedOrigins,omitempty"`
 
 	// service is the Service before the gateway's pods.
 	// +optional

@@ -61,10 +61,12 @@ func serveManifests(cmd *cobra.Command, f serveFlags, log *logging) error {
 	slices.SortFunc(targets, func(a, b backend.Target) int { return a.Compare(b.Key) })
 	listen := orDefault(f.listen, loopback, gatewayPort)
 	configuration := s.Configuration()
-	if configuration.AllowedHosts, err = hostsOf(listen); err != nil {
+	own, err := hostsOf(listen)
+	if err != nil {
 		return err
 	}
-	configuration.OwnURLs = ownURLs(configuration.AllowedHosts, listen)
+	configuration.AllowedHosts = s.Server.Spec.Endpoint.Hosts(own)
+	configuration.OwnURLs = ownURLs(own, listen)
 	stopPprof, err := servePprof(cmd.Context(), f.pprofListen, logger)
 	if err != nil {
 		return err

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/url"
 	"path"
-	"slices"
 	"strconv"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -95,14 +94,10 @@ func SelectorLabels(name string) map[string]string {
 	return map[string]string{labelName: product, labelInstance: name, labelComponent: componentGateway}
 }
 
-// AllowedHosts are the DNS names of the Service of a VirtualMCPServer within a cluster with the default domain, and the host of the
-// endpoint's public URL.
+// AllowedHosts are the hosts that the endpoint of a VirtualMCPServer allows. Unless it says so itself, they are the DNS names of the Service
+// within a cluster with the default domain, and the host of the public URL.
 func AllowedHosts(name, namespace string, endpoint v1alpha1.Endpoint) []string {
-	hosts := serviceHosts(name, namespace)
-	if public := endpoint.PublicHost(); public != "" && !slices.Contains(hosts, public) {
-		hosts = append(hosts, public)
-	}
-	return hosts
+	return endpoint.Hosts(serviceHosts(name, namespace))
 }
 
 // OwnURLs are the URLs of the endpoint of a VirtualMCPServer: one for each DNS name of its Service, and the public one.

@@ -43,10 +43,11 @@ type Standalone struct {
 // Configuration is the configuration that the operator would render for the gateway.
 func (s *Standalone) Configuration() *configv1alpha1.RuntimeConfiguration {
 	return &configv1alpha1.RuntimeConfiguration{
-		Generation:  s.Server.Generation,
-		Group:       s.Group.Name,
-		Source:      s.Server.Source(),
-		Aggregation: s.Server.Spec.Aggregation,
+		Generation:     s.Server.Generation,
+		Group:          s.Group.Name,
+		Source:         s.Server.Source(),
+		Aggregation:    s.Server.Spec.Aggregation,
+		AllowedOrigins: s.Server.Spec.Endpoint.Origins(),
 	}
 }
 

@@ -60,6 +60,10 @@ type RuntimeConfiguration struct {
 	// that name.
 	AllowedHosts []string `json:"allowedHosts,omitempty"`
 
+	// allowedOrigins are the origins of the web pages that may use the endpoint. Empty means the http and https origins of the hosts
+	// that the endpoint answers to.
+	AllowedOrigins []string `json:"allowedOrigins,omitempty"`
+
 	// ownURLs are the URLs at which clients reach the endpoint. A backend at one of them would be the gateway itself.
 	OwnURLs []string `json:"ownURLs,omitempty"`
 }

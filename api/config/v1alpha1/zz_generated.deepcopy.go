@@ -95,6 +95,11 @@ func (in *RuntimeConfiguration) DeepCopyInto(out *RuntimeConfiguration) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.AllowedOrigins != nil {
+		in, out := &in.AllowedOrigins, &out.AllowedOrigins
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.OwnURLs != nil {
 		in, out := &in.OwnURLs, &out.OwnURLs
 		*out = make([]string, len(*in))

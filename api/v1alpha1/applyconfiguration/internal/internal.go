@@ -40,6 +40,10 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - backend
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.AllowedHost
+  scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.AllowedOrigin
+  scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.AnnotationValue
   scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Autoscaling
@@ -262,6 +266,18 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Endpoint
   map:
     fields:
+    - name: allowedHosts
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.AllowedHost
+          elementRelationship: associative
+    - name: allowedOrigins
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.AllowedOrigin
+          elementRelationship: associative
     - name: publicURL
       type:
         scalar: string

@@ -5,6 +5,10 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
 // EndpointApplyConfiguration represents a declarative configuration of the Endpoint type for use
 // with apply.
 //
@@ -12,8 +16,17 @@ package v1alpha1
 type EndpointApplyConfiguration struct {
 	// publicURL is the URL of the MCP endpoint for clients outside of the cluster, where an ingress or a load balancer stands before
 	// the Service: http or https, without user information, query and fragment. It becomes status.url, and the gateway answers
-	// to its host. Unset means the Service's URL within the cluster.
+	// to its host unless allowedHosts says otherwise. Unset means the Service's URL within the cluster.
 	PublicURL *string `json:"publicURL,omitempty"`
+	// allowedHosts are the names under which clients may address the gateway (the Host header of a request), without a port: web pages
+	// that had a browser resolve their own name to the gateway's address (DNS rebinding) send that name. IP addresses, which cannot
+	// be rebound, and localhost pass always. Unset means the DNS names of the Service and the host of publicURL; once set, it says
+	// all there is.
+	AllowedHosts []apiv1alpha1.AllowedHost `json:"allowedHosts,omitempty"`
+	// allowedOrigins are the origins of the web pages that may use the gateway (the Origin header of a request), for example
+	// https://app.example.com; requests from others are refused, those without an Origin pass. Unset means the http and https origins
+	// of the hosts under which the gateway may be addressed; once set, it says all there is.
+	AllowedOrigins []apiv1alpha1.AllowedOrigin `json:"allowedOrigins,omitempty"`
 	// service is the Service before the gateway's pods.
 	Service *EndpointServiceApplyConfiguration `json:"service,omitempty"`
 }
@@ -29,6 +42,26 @@ func Endpoint() *EndpointApplyConfiguration {
 // If called multiple times, the PublicURL field is set to the value of the last call.
 func (b *EndpointApplyConfiguration) WithPublicURL(value string) *EndpointApplyConfiguration {
 	b.PublicURL = &value
+	return b
+}
+
+// WithAllowedHosts adds the given value to the AllowedHosts field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the AllowedHosts field.
+func (b *EndpointApplyConfiguration) WithAllowedHosts(values ...apiv1alpha1.AllowedHost) *EndpointApplyConfiguration {
+	for i := range values {
+		b.AllowedHosts = append(b.AllowedHosts, values[i])
+	}
+	return b
+}
+
+// WithAllowedOrigins adds the given value to the AllowedOrigins field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the AllowedOrigins field.
+func (b *EndpointApplyConfiguration) WithAllowedOrigins(values ...apiv1alpha1.AllowedOrigin) *EndpointApplyConfiguration {
+	for i := range values {
+		b.AllowedOrigins = append(b.AllowedOrigins, values[i])
+	}
 	return b
 }
 

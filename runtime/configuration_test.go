@@ -1,0 +1,111 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+)
+
+// configurations are a config.Source that a test feeds.
+type configurations struct {
+	initial configv1alpha1.RuntimeConfiguration
+	next    chan configv1alpha1.RuntimeConfiguration
+}
+
+func (c *configurations) Initial() *configv1alpha1.RuntimeConfiguration { return &c.initial }
+
+func (c *configurations) Run(ctx context.Context, publish func(*configv1alpha1.RuntimeConfiguration)) error {
+	for {
+		select {
+		case next := <-c.next:
+			publish(&next)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// ping is the answer to a request of a web page of an origin that addresses the gateway by a name.
+func (s *started) ping(t *testing.T, host, origin string) int {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.endpoint, strings.NewReader(
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Host = host
+	request.Header = http.Header{
+		"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}, "Origin": {origin},
+	}
+	response, err := s.http.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	return response.StatusCode
+}
+
+// What the configuration says of the catalog and of the endpoint holds from the start, and changes while the gateway serves.
+func TestRun_FollowsItsConfiguration(t *testing.T) {
+	alpha, beta := startMCPServer(t, "echo", "sum"), startMCPServer(t, "echo")
+	reports, source := &recorder{}, &configurations{next: make(chan configv1alpha1.RuntimeConfiguration)}
+	source.initial = configv1alpha1.RuntimeConfiguration{
+		Group: "team", AllowedHosts: []string{"old.example.com"}, AllowedOrigins: []string{"https://old.example.com"},
+		Aggregation: v1alpha1.Aggregation{ConflictResolution: v1alpha1.ConflictResolution{
+			Strategy: v1alpha1.ConflictResolutionPriority, Priority: []string{"beta"},
+		}},
+	}
+	options := standalone(newDiscoverer(target("alpha", alpha.url()), target("beta", beta.url())), reports)
+	options.Config = source
+	r := start(t, options)
+	reports.expectPhase(t, soon, v1alpha1.PhaseReady) // a clash that the configuration resolves is no reason to be Degraded
+	session, _ := r.connect(t)
+	expectTools(t, session, soon, "echo", "sum")
+	expect := func(host, origin string, want int) {
+		t.Helper()
+		eventually(t, soon, func() string {
+			if got := r.ping(t, host, origin); got != want {
+				return fmt.Sprintf("a page of %s that asks %s gets %d, want %d", origin, host, got, want)
+			}
+			return ""
+		})
+	}
+	expect("old.example.com", "https://old.example.com", http.StatusOK)
+	expect("old.example.com", "https://new.example.com", http.StatusForbidden)
+
+	source.next <- configv1alpha1.RuntimeConfiguration{
+		Generation: 1, Group: "team", AllowedHosts: []string{"new.example.com"}, AllowedOrigins: []string{"https://new.example.com"},
+		Aggregation: v1alpha1.Aggregation{
+			ConflictResolution: v1alpha1.ConflictResolution{Strategy: v1alpha1.ConflictResolutionManual},
+			Tools: []v1alpha1.BackendTools{
+				{Backend: "alpha", Exclude: []v1alpha1.ToolPattern{"s*"}, Overrides: []v1alpha1.ToolOverride{{Tool: "echo", Name: "shout"}}},
+			},
+		},
+	}
+	expectTools(t, session, soon, "shout", "echo")
+	expect("new.example.com", "https://new.example.com", http.StatusOK)
+	expect("new.example.com", "https://old.example.com", http.StatusForbidden)
+	expect("old.example.com", "https://new.example.com", http.StatusForbidden)
+	if text, err := call(t, session, "shout", "hello"); err != nil || text != "echo: hello" {
+		t.Fatalf("shout answered %q, %v", text, err)
+	}
+	if _, err := call(t, session, "sum", "hidden"); err == nil {
+		t.Error("a tool that is filtered out can be called")
+	}
+
+	source.next <- configv1alpha1.RuntimeConfiguration{
+		Generation: 2, Group: "team", Aggregation: v1alpha1.Aggregation{
+			ConflictResolution: v1alpha1.ConflictResolution{Strategy: v1alpha1.ConflictResolutionManual},
+		},
+	}
+	expectTools(t, session, soon, "sum")
+	reports.expectPhase(t, soon, v1alpha1.PhaseDegraded)
+}
