@@ -108,4 +108,8 @@ func TestRun_FollowsItsConfiguration(t *testing.T) {
 	}
 	expectTools(t, session, soon, "sum")
 	reports.expectPhase(t, soon, v1alpha1.PhaseDegraded)
+	report, _ := reports.last()
+	if issues := report.Catalog.Issues; len(issues) != 2 || issues[1].Reason != v1alpha1.ReasonNameConflict || issues[1].Backend.Name != "beta" {
+		t.Errorf("issues are %+v", issues)
+	}
 }

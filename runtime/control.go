@@ -20,6 +20,7 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/catalog"
 	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
 	"github.com/vmcp-dev/vmcp-operator/runtime/health"
+	"github.com/vmcp-dev/vmcp-operator/runtime/status"
 )
 
 // control joins what happens — configurations, lists of backends, verdicts — into what is served and reported. One goroutine owns
@@ -58,6 +59,8 @@ type control struct {
 	catalog   *catalog.Snapshot
 	cataloged []catalog.Member
 	builtBy   *configv1alpha1.RuntimeConfiguration
+	schemas   catalog.Schemas
+	issues    []status.Issue // of catalog
 }
 
 // discovered is a complete list of backends, or the error that there was instead.

@@ -6,7 +6,6 @@ package runtime
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"reflect"
 	"slices"
 	"time"
@@ -65,6 +64,7 @@ func (c *control) publish(views []view) {
 	c.cataloged, c.builtBy = members, c.serving
 	c.catalog = catalog.Build(members, c.serving.Aggregation)
 	c.gateway.SetSnapshot(c.catalog)
+	c.issues = issuesOf(c.catalog, c.schemas.Observe(members))
 	c.options.Metrics.Catalog(len(c.catalog.Tools), len(c.catalog.Prompts), len(c.catalog.Resources), len(c.catalog.Templates), len(c.catalog.Conflicts))
 	c.options.Logger.Info("Catalog changed", "backends", len(members)-len(c.catalog.Missing), "missing", len(c.catalog.Missing), "tools", len(c.catalog.Tools), "prompts", len(c.catalog.Prompts),
 		"resources", len(c.catalog.Resources), "templates", len(c.catalog.Templates), "conflicts", len(c.catalog.Conflicts))
@@ -80,14 +80,8 @@ func (c *control) report(views []view) status.Report {
 		Discovered:     c.listed,
 		DiscoveryError: c.discoveryError,
 		Catalog: status.Catalog{
-			Tools: len(c.catalog.Tools), Prompts: len(c.catalog.Prompts), Resources: len(c.catalog.Resources),
+			Tools: len(c.catalog.Tools), Prompts: len(c.catalog.Prompts), Resources: len(c.catalog.Resources), Issues: c.issues,
 		},
-	}
-	for _, conflict := range c.catalog.Conflicts {
-		if !conflict.Resolved {
-			r.Catalog.Conflicts = append(r.Catalog.Conflicts, fmt.Sprintf("%s %s of %s, which is not the only one of that name",
-				conflict.Kind, conflict.Name, conflict.Loser.Name))
-		}
 	}
 	for _, v := range views {
 		b := status.Backend{Target: v.target, Verdict: v.verdict, Tools: -1}

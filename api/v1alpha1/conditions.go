@@ -175,6 +175,22 @@ const (
 	ReasonReleased = "Released"
 )
 
+// Reasons of an entry of status.catalog.issues.
+const (
+	// ReasonNameConflict says that another backend has the name, and that nothing says who is to win.
+	ReasonNameConflict = "NameConflict"
+	// ReasonNameShadowed says that another backend has the name, and that spec.aggregation.conflictResolution.priority says that it wins.
+	ReasonNameShadowed = "NameShadowed"
+	// ReasonNameChanged says that the name was too long, or had characters that MCP does not allow.
+	ReasonNameChanged = "NameChanged"
+	// ReasonNotOffered says that something cannot be offered; the message says why.
+	ReasonNotOffered = "NotOffered"
+	// ReasonSchemaChanged says that the schema of a tool is not the one that the reporting pod first read.
+	ReasonSchemaChanged = "SchemaChanged"
+	// ReasonOverrideUnused says that an override is for a tool that the backend does not have.
+	ReasonOverrideUnused = "OverrideUnused"
+)
+
 // Reasons of an entry of status.discoveredBackends.
 const (
 	// ReasonNoReport says that the runtime stopped reporting, so that nobody knows.

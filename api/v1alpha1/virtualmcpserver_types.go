@@ -403,25 +403,6 @@ type BackendsSummary struct {
 	Ready int32 `json:"ready"`
 }
 
-// CatalogSummary counts what the gateway offers.
-type CatalogSummary struct {
-	// tools is the number of tools.
-	// +required
-	Tools int32 `json:"tools"`
-
-	// prompts is the number of prompts.
-	// +required
-	Prompts int32 `json:"prompts"`
-
-	// resources is the number of resources, templates not counted.
-	// +required
-	Resources int32 `json:"resources"`
-
-	// conflicts is the number of names that could not be offered because another backend has them.
-	// +required
-	Conflicts int32 `json:"conflicts"`
-}
-
 // RuntimeInfo identifies the process that reports.
 type RuntimeInfo struct {
 	// reporter is the name of the pod that reports.
@@ -485,7 +466,7 @@ type VirtualMCPServerStatus struct {
 	// +optional
 	Backends *BackendsSummary `json:"backends,omitempty"`
 
-	// catalog counts what the gateway offers.
+	// catalog counts what the gateway offers, and lists what it does not offer as the backends do.
 	// +optional
 	Catalog *CatalogSummary `json:"catalog,omitempty"`
 

@@ -47,11 +47,7 @@ func Build(r Report, id Identity, previous *v1alpha1.VirtualMCPServerStatus, now
 		WithBackends(vmcpac.BackendsSummary().
 			WithTotal(int32(len(r.Backends))). //nolint:gosec // A namespace holds fewer objects than an int32.
 			WithReady(int32(ready))).          //nolint:gosec // As above.
-		WithCatalog(vmcpac.CatalogSummary().
-			WithTools(int32(r.Catalog.Tools)).               //nolint:gosec // The lists of a backend are bounded.
-			WithPrompts(int32(r.Catalog.Prompts)).           //nolint:gosec // As above.
-			WithResources(int32(r.Catalog.Resources)).       //nolint:gosec // As above.
-			WithConflicts(int32(len(r.Catalog.Conflicts)))). //nolint:gosec // As above.
+		WithCatalog(catalogSummary(r.Catalog)).
 		WithRuntime(vmcpac.RuntimeInfo().
 			WithReporter(cut(id.Reporter, maxReporter)).
 			WithVersion(cut(id.Version, maxVersion)).
@@ -88,8 +84,10 @@ func conditions(r Report, s Summary) []metav1.Condition {
 	case !r.Discovered:
 		catalog.Status, catalog.Reason = metav1.ConditionFalse, v1alpha1.ReasonDiscoveryFailed
 		catalog.Message = "There is no list of backends to build the catalog from."
-	case len(r.Catalog.Conflicts) > 0:
-		catalog.Status, catalog.Reason, catalog.Message = metav1.ConditionFalse, v1alpha1.ReasonCatalogConflicts, conflicts(r.Catalog)
+	case len(r.Catalog.conflicts()) > 0:
+		catalog.Status, catalog.Reason, catalog.Message = metav1.ConditionFalse, v1alpha1.ReasonCatalogConflicts, clashes(r.Catalog)
+	case len(r.Catalog.Issues) > 0:
+		catalog.Message += " See status.catalog.issues for what is not as the backends offer it."
 	}
 	return []metav1.Condition{ready, discovered, catalog}
 }

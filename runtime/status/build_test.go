@@ -79,7 +79,7 @@ func build(t *testing.T, r status.Report, previous *v1alpha1.VirtualMCPServerSta
 
 func TestBuild_Phase(t *testing.T) {
 	conflicting := report(ready("a"))
-	conflicting.Catalog.Conflicts = []string{"tool x of b, which a has"}
+	conflicting.Catalog.Issues = []status.Issue{issue(v1alpha1.ReasonNameConflict, "b", "x")}
 	undiscovered := status.Report{Generation: 3, Group: "team", DiscoveryError: `listing the MCPBackends of group "team": forbidden`}
 	stale := report(ready("a"))
 	stale.DiscoveryError = "forbidden"
@@ -116,7 +116,7 @@ func TestBuild_Phase(t *testing.T) {
 			[]string{"Ready=False/NoBackends", "BackendsDiscovered=True/Discovered", "CatalogReady=True/CatalogBuilt"},
 		},
 		"names clash": {
-			conflicting, v1alpha1.PhaseDegraded, "1 name is not offered: tool x of b, which a has.",
+			conflicting, v1alpha1.PhaseDegraded, "Tool x of b is a case of NameConflict.",
 			[]string{"Ready=True/CatalogConflicts", "BackendsDiscovered=True/Discovered", "CatalogReady=False/CatalogConflicts"},
 		},
 		"the backends were never listed": {

@@ -244,7 +244,7 @@ func (k *KubeReporter) write(ctx context.Context, i *intent) error {
 	k.see(object)
 	if before, after := i.on.Status.Phase, object.Status.Phase; before != after {
 		k.logger.Info("Phase changed", "virtualMCPServer", k.name, "from", before, "to", after, "message", object.Status.Message)
-		k.recordTransition(ctx, object)
 	}
+	k.record(ctx, i.on, object)
 	return nil
 }

@@ -8,18 +8,21 @@ import (
 	"log/slog"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/health"
 )
 
-// LogReporter reports changes of the phase and of backends to a log.
+// LogReporter reports changes of the phase, of backends and of the catalog's issues to a log.
 type LogReporter struct {
 	logger *slog.Logger
 
 	mu       sync.Mutex
 	summary  Summary
 	verdicts map[backend.Key]health.Verdict
+	issues   map[Issue]bool
 }
 
 // NewLogReporter makes a reporter for a runtime without a cluster.
@@ -47,6 +50,15 @@ func (l *LogReporter) Report(r Report) {
 		}
 	}
 	l.verdicts = verdicts
+	issues := make(map[Issue]bool, len(r.Catalog.Issues))
+	for _, i := range r.Catalog.Issues {
+		issues[i] = true
+		if !l.issues[i] {
+			l.logger.Log(context.Background(), level(severity(i.Reason) == corev1.EventTypeNormal), "Catalog issue",
+				"reason", i.Reason, "kind", i.Kind, "backend", i.Backend.Name, "name", i.Name, "message", sentence(i.Message))
+		}
+	}
+	l.issues = issues
 	if s := Summarize(r); s != l.summary {
 		l.summary = s
 		l.logger.Log(context.Background(), level(s.Phase == v1alpha1.PhaseReady), "Phase changed",

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
 )
 
@@ -33,6 +34,8 @@ func TestLogReporter_LogsChangesOnly(t *testing.T) {
 		out.Reset()
 		return short
 	}
+	clashing := report(ready("a"))
+	clashing.Catalog.Issues = []status.Issue{issue(v1alpha1.ReasonNameConflict, "b", "x"), issue(v1alpha1.ReasonNameShadowed, "c", "x")}
 	for _, c := range []struct {
 		report status.Report
 		want   []string
@@ -41,6 +44,9 @@ func TestLogReporter_LogsChangesOnly(t *testing.T) {
 		{report(ready("b"), ready("a")), nil},
 		{report(ready("a"), down("b")), []string{"WARN b unavailable", "WARN Degraded"}},
 		{report(ready("a")), []string{"INFO b", "INFO Ready"}},
+		{clashing, []string{"WARN b", "INFO c", "WARN Degraded"}},
+		{clashing, nil},
+		{report(ready("a")), []string{"INFO Ready"}},
 	} {
 		r.Report(c.report)
 		if diff := cmp.Diff(c.want, lines()); diff != "" {

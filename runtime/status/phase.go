@@ -41,8 +41,8 @@ func Summarize(r Report) Summary {
 	case ready < total:
 		s.Reason = v1alpha1.ReasonBackendsNotReady
 		s.Message = fmt.Sprintf("%d of %s ready; not ready: %s.", ready, backends(total), notReady(r.Backends))
-	case len(r.Catalog.Conflicts) > 0:
-		s.Reason, s.Message = v1alpha1.ReasonCatalogConflicts, conflicts(r.Catalog)
+	case len(r.Catalog.conflicts()) > 0:
+		s.Reason, s.Message = v1alpha1.ReasonCatalogConflicts, clashes(r.Catalog)
 	default:
 		s.Phase, s.Reason = v1alpha1.PhaseReady, v1alpha1.ReasonAllBackendsReady
 		s.Message = fmt.Sprintf("%d of %s ready.", ready, backends(total))
@@ -80,11 +80,12 @@ func notReady(list []Backend) string {
 	return named(names, ", ")
 }
 
-func conflicts(c Catalog) string {
-	if len(c.Conflicts) == 1 {
-		return fmt.Sprintf("1 name is not offered: %s.", c.Conflicts[0])
+func clashes(c Catalog) string {
+	conflicts := c.conflicts()
+	if len(conflicts) == 1 {
+		return sentence(conflicts[0])
 	}
-	return fmt.Sprintf("%d names are not offered: %s.", len(c.Conflicts), named(c.Conflicts, "; "))
+	return fmt.Sprintf("%d names clash: %s.", len(conflicts), named(conflicts, "; "))
 }
 
 // named joins the first of many.

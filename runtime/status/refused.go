@@ -42,7 +42,9 @@ type refusal struct {
 func (r refusal) String() string { return strings.ReplaceAll(strings.Join(r.path, "."), ".[]", "[]") }
 
 // keys are the fields by which the items of a list are told apart. An item that lacks one cannot be reported.
-var keys = map[string][]string{"discoveredBackends": {"kind", "name"}, "conditions": {"type"}}
+var keys = map[string][]string{
+	"discoveredBackends": {"kind", "name"}, "conditions": {"type"}, "issues": {"reason", "kind", "backend", "name"},
+}
 
 var (
 	// undeclared finds the fields in the error of a server-side apply that does not fit the schema: it is a plain 500.

@@ -30,7 +30,7 @@ type Report struct {
 	DiscoveryError string
 	// Backends are the discovered backends, in any order.
 	Backends []Backend
-	// Catalog counts what is offered.
+	// Catalog says what is offered.
 	Catalog Catalog
 }
 
@@ -44,11 +44,11 @@ type Backend struct {
 	Tools int
 }
 
-// Catalog counts what is offered.
+// Catalog says how much is offered, and what is not as the backends offer it.
 type Catalog struct {
 	Tools, Prompts, Resources int
-	// Conflicts describes each name that is not offered because another backend has it.
-	Conflicts []string
+	// Issues are in the order in which they matter.
+	Issues []Issue
 }
 
 // Reporter makes reports known.

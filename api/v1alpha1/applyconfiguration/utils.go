@@ -29,6 +29,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.BackendsSummaryApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("BackendTools"):
 		return &apiv1alpha1.BackendToolsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CatalogIssue"):
+		return &apiv1alpha1.CatalogIssueApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CatalogSummary"):
 		return &apiv1alpha1.CatalogSummaryApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CommonMetadata"):

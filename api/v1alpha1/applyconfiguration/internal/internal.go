@@ -109,12 +109,44 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: total
       type:
         scalar: numeric
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.CatalogIssue
+  map:
+    fields:
+    - name: backend
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: message
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
+    - name: reason
+      type:
+        scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.CatalogSummary
   map:
     fields:
     - name: conflicts
       type:
         scalar: numeric
+    - name: issueCount
+      type:
+        scalar: numeric
+    - name: issues
+      type:
+        list:
+          elementType:
+            namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.CatalogIssue
+          elementRelationship: associative
+          keys:
+          - reason
+          - kind
+          - backend
+          - name
     - name: prompts
       type:
         scalar: numeric

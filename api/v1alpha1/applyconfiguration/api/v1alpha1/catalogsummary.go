@@ -16,8 +16,14 @@ type CatalogSummaryApplyConfiguration struct {
 	Prompts *int32 `json:"prompts,omitempty"`
 	// resources is the number of resources, templates not counted.
 	Resources *int32 `json:"resources,omitempty"`
-	// conflicts is the number of names that could not be offered because another backend has them.
+	// conflicts is the number of names that could not be offered because another backend has them, those not counted that
+	// conflictResolution.priority settles.
 	Conflicts *int32 `json:"conflicts,omitempty"`
+	// issueCount is the number of issues, those included that the list does not hold.
+	IssueCount *int32 `json:"issueCount,omitempty"`
+	// issues are what the gateway does not offer, or not as the backends do, and what changed in a way that a person should look at;
+	// the gravest first, at most 64.
+	Issues []CatalogIssueApplyConfiguration `json:"issues,omitempty"`
 }
 
 // CatalogSummaryApplyConfiguration constructs a declarative configuration of the CatalogSummary type for use with
@@ -55,5 +61,26 @@ func (b *CatalogSummaryApplyConfiguration) WithResources(value int32) *CatalogSu
 // If called multiple times, the Conflicts field is set to the value of the last call.
 func (b *CatalogSummaryApplyConfiguration) WithConflicts(value int32) *CatalogSummaryApplyConfiguration {
 	b.Conflicts = &value
+	return b
+}
+
+// WithIssueCount sets the IssueCount field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the IssueCount field is set to the value of the last call.
+func (b *CatalogSummaryApplyConfiguration) WithIssueCount(value int32) *CatalogSummaryApplyConfiguration {
+	b.IssueCount = &value
+	return b
+}
+
+// WithIssues adds the given value to the Issues field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Issues field.
+func (b *CatalogSummaryApplyConfiguration) WithIssues(values ...*CatalogIssueApplyConfiguration) *CatalogSummaryApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithIssues")
+		}
+		b.Issues = append(b.Issues, *values[i])
+	}
 	return b
 }

@@ -36,7 +36,7 @@ type VirtualMCPServerStatusApplyConfiguration struct {
 	DiscoveredBackends []DiscoveredBackendApplyConfiguration `json:"discoveredBackends,omitempty"`
 	// backends counts the discovered backends.
 	Backends *BackendsSummaryApplyConfiguration `json:"backends,omitempty"`
-	// catalog counts what the gateway offers.
+	// catalog counts what the gateway offers, and lists what it does not offer as the backends do.
 	Catalog *CatalogSummaryApplyConfiguration `json:"catalog,omitempty"`
 	// runtime identifies the process that reports.
 	Runtime *RuntimeInfoApplyConfiguration `json:"runtime,omitempty"`
