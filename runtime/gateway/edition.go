@@ -65,6 +65,7 @@ func listOf(method string) (int, bool) {
 // edition is a snapshot with its lists encoded. It never changes.
 type edition struct {
 	snapshot  *catalog.Snapshot
+	welcome   welcome
 	lists     [relay.Modern + 1][lists]*list // by era
 	traits    map[string]traits              // of tools, by name, where there are any
 	templates map[string]catalog.Entry       // by template
@@ -82,7 +83,9 @@ type traits struct {
 
 // publish makes the edition of a snapshot that follows another one, if there is one.
 func (g *Gateway) publish(s *catalog.Snapshot, last *edition) *edition {
-	e := &edition{snapshot: s, traits: map[string]traits{}, templates: make(map[string]catalog.Entry, len(s.Templates))}
+	e := &edition{
+		snapshot: s, welcome: g.texts.welcome(s.Missing), traits: map[string]traits{}, templates: make(map[string]catalog.Entry, len(s.Templates)),
+	}
 	for i, entries := range [lists][]catalog.Entry{s.Tools, s.Prompts, s.Resources, s.Templates} {
 		modern := newList(i, entries, g.limits.PageSize)
 		legacy := modern
@@ -90,7 +93,7 @@ func (g *Gateway) publish(s *catalog.Snapshot, last *edition) *edition {
 			legacy = newList(i, older, g.limits.PageSize)
 		}
 		e.lists[relay.Modern][i], e.lists[relay.Legacy][i] = modern, legacy.withoutPages()
-		modern.paginate(g, `,`+completeText+`,`+cacheText+`,`+string(g.texts.meta)+`}}`)
+		modern.paginate(g, `,`+completeText+`,`+cacheText+`,`+string(e.welcome.meta)+`}}`)
 		e.lists[relay.Legacy][i].paginate(g, `}}`)
 	}
 	for _, tool := range s.Tools {

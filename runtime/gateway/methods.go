@@ -26,11 +26,11 @@ func (c *call) initialize() {
 	version := era.Negotiate(asked)
 	id := c.g.sealer.MintID(c.principal, version, era.ReadCapabilities(raw, found[1]), time.Now())
 	c.w.Header()[headerSession] = []string{id}
-	c.result([]byte(`{"protocolVersion":"`+version+`"`), c.g.texts.initialize)
+	c.result([]byte(`{"protocolVersion":"`+version+`"`), c.g.serving.Load().welcome.initialize)
 }
 
 // discover says what the gateway is and can do (MCP 2026-07-28, discovery).
-func (c *call) discover() { c.result(c.g.texts.discover) }
+func (c *call) discover() { c.result(c.g.serving.Load().welcome.discover) }
 
 // hear takes a notification of a client of the legacy era. What needs no hearing, or is unknown, is let go.
 func (p *post) hear(m *rpc.Message) {

@@ -5,9 +5,12 @@ package gateway
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/era"
 )
 
@@ -36,9 +39,9 @@ const (
 type texts struct {
 	serverInfo []byte // the value of serverInfo
 	meta       []byte // the member _meta of a result of the modern era that has no other
-	initialize []byte // the result of initialize, without its protocolVersion, from the comma after it
-	discover   []byte // the result of server/discover
 	empty      []byte // the result of the modern era that says nothing
+
+	instructions string // of the gateway's owner
 }
 
 func newTexts(o Options) texts {
@@ -46,15 +49,47 @@ func newTexts(o Options) texts {
 	var t texts
 	t.serverInfo = info
 	t.meta = []byte(`"_meta":{"` + mcp.MetaKeyServerInfo + `":` + string(info) + `}`)
-	instructions := ""
-	if o.Instructions != "" {
-		instructions = `,"instructions":` + string(encodeAny(o.Instructions))
-	}
-	t.initialize = []byte(`,"capabilities":` + capabilitiesText + `,"serverInfo":` + string(info) + instructions + `}`)
-	t.discover = []byte(`{"supportedVersions":` + string(encodeAny(era.Supported())) + `,"capabilities":` + capabilitiesText + instructions +
-		`,` + completeText + `,` + cacheText + `,` + string(t.meta) + `}`)
+	t.instructions = o.Instructions
 	t.empty = []byte(`{` + completeText + `,` + string(t.meta) + `}`)
 	return t
+}
+
+// welcome is what a gateway says of itself in the handshake. Which backends are missing belongs to it: a model that misses a tool should
+// know that it may come back.
+type welcome struct {
+	initialize []byte // the result of initialize, without its protocolVersion, from the comma after it
+	discover   []byte // the result of server/discover
+	meta       []byte // the member _meta of what is answered about the catalog in the modern era
+}
+
+// metaMissing is the member of _meta that names the backends of which nothing is offered at present.
+const metaMissing = "vmcp.dev/missingBackends"
+
+// maxMissing is how many missing backends are named.
+const maxMissing = 32
+
+func (t *texts) welcome(missing []backend.Key) welcome {
+	w := welcome{meta: t.meta}
+	instructions := t.instructions
+	if len(missing) > 0 {
+		names := make([]string, 0, maxMissing)
+		for _, key := range missing[:min(len(missing), maxMissing)] {
+			names = append(names, key.Name)
+		}
+		w.meta = []byte(string(t.meta[:len(t.meta)-1]) + `,"` + metaMissing + `":` + string(encodeAny(names)) + `}`)
+		notice := "Not available at present, so that their tools, prompts and resources are missing here: " + strings.Join(names, ", ")
+		if more := len(missing) - len(names); more > 0 {
+			notice += fmt.Sprintf(" and %d more", more)
+		}
+		instructions = strings.TrimLeft(instructions+"\n\n"+notice+".", "\n")
+	}
+	if instructions != "" {
+		instructions = `,"instructions":` + string(encodeAny(instructions))
+	}
+	w.initialize = []byte(`,"capabilities":` + capabilitiesText + `,"serverInfo":` + string(t.serverInfo) + instructions + `}`)
+	w.discover = []byte(`{"supportedVersions":` + string(encodeAny(era.Supported())) + `,"capabilities":` + capabilitiesText + instructions +
+		`,` + completeText + `,` + cacheText + `,` + string(w.meta) + `}`)
+	return w
 }
 
 // info is serverInfo, to be encoded.
