@@ -5,10 +5,15 @@ package runtime_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
@@ -112,4 +117,50 @@ func TestRun_FollowsItsConfiguration(t *testing.T) {
 	if issues := report.Catalog.Issues; len(issues) != 2 || issues[1].Reason != v1alpha1.ReasonNameConflict || issues[1].Backend.Name != "beta" {
 		t.Errorf("issues are %+v", issues)
 	}
+}
+
+// A tool whose schema changes while the gateway runs is served as it is now, and reported.
+func TestRun_ReportsAChangedSchema(t *testing.T) {
+	server := mcp.NewServer(&mcp.Implementation{Name: "fixture", Version: "1"}, nil)
+	offer := func(property string) {
+		server.AddTool(&mcp.Tool{Name: "pay", InputSchema: json.RawMessage(`{"type":"object","properties":{"` + property + `":{}}}`)},
+			func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+				return &mcp.CallToolResult{}, nil
+			})
+	}
+	offer("amount")
+	backend := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
+	t.Cleanup(func() {
+		backend.CloseClientConnections()
+		backend.Close()
+		for session := range server.Sessions() {
+			_ = session.Close()
+		}
+	})
+	reports := &recorder{}
+	r := start(t, standalone(newDiscoverer(target("bank", backend.URL)), reports))
+	reports.expectPhase(t, soon, v1alpha1.PhaseReady)
+	if report, _ := reports.last(); len(report.Catalog.Issues) > 0 {
+		t.Fatalf("issues are %+v", report.Catalog.Issues)
+	}
+	expect := func(want ...string) {
+		t.Helper()
+		eventually(t, soon, func() string {
+			report, _ := reports.last()
+			var got []string
+			for _, i := range report.Catalog.Issues {
+				got = append(got, i.Reason+" "+i.Name)
+			}
+			return cmp.Diff(want, got)
+		})
+	}
+	session, _ := r.connect(t)
+	offer("iban")
+	expect("SchemaChanged pay")
+	list, err := session.ListTools(t.Context(), nil)
+	if err != nil || !strings.Contains(fmt.Sprint(list.Tools[0].InputSchema), "iban") {
+		t.Errorf("%+v, %v", list, err)
+	}
+	offer("amount")
+	expect()
 }
