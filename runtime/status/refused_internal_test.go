@@ -158,3 +158,38 @@ func TestRefused_TriesAgainAfterAnHourAndLogsOnce(t *testing.T) {
 		t.Errorf("the field was logged %d times:\n%s", n, log.String())
 	}
 }
+
+// The issues of the catalog are a list within an object: it can be refused whole, from some length on, or in one of its keys.
+func TestRefused_CatalogIssues(t *testing.T) {
+	const (
+		whole = `{"catalog":{"tools":1,"issueCount":2,"issues":[{"reason":"A","kind":"tool","backend":"b","name":"x"},{"reason":"B","kind":"tool","backend":"b","name":"x"}]}}`
+		one   = `{"catalog":{"tools":1,"issueCount":2,"issues":[{"reason":"A","kind":"tool","backend":"b","name":"x"}]}}`
+		none  = `{"catalog":{"tools":1}}`
+	)
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"the CRD is older": {notTypedError("errors:\n  .status.catalog.issueCount: field not declared in schema\n  .status.catalog.issues: field not declared in schema"), none},
+		"too many": {invalidError(metav1.StatusCause{
+			Type: "FieldValueTooMany", Field: "status.catalog.issues", Message: "Too many: 2: must have at most 1 items",
+		}), one},
+		"a reason that it does not know": {invalidError(metav1.StatusCause{
+			Type: metav1.CauseTypeFieldValueNotSupported, Field: "status.catalog.issues[1].reason", Message: `Unsupported value: "B": supported values: "A"`,
+		}), one},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var f refused
+			if !f.learn(c.err, statusOf(t, whole), time.Now(), slog.New(slog.DiscardHandler)) {
+				t.Fatal("nothing was learnt")
+			}
+			got, err := f.prune(statusOf(t, whole), time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(statusOf(t, c.want), got); diff != "" {
+				t.Errorf("status (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
