@@ -169,6 +169,10 @@ func (m *manifests) read(data []byte) {
 		if isNull(root) {
 			continue // nothing between two separators but comments
 		}
+		if node := endless(root); node != nil {
+			m.fail(node.Line, "%s makes the document endless, or longer than %d values", describe(node), maxNodes)
+			continue
+		}
 		m.add(document{root: root})
 	}
 }

@@ -93,6 +93,43 @@ func resolve(node *yaml.Node) *yaml.Node {
 	return node
 }
 
+// maxNodes is how many nodes a document has at most, its aliases written out.
+const maxNodes = 1 << 20
+
+// endless returns the node by which a document contains itself, or by which it passes maxNodes; nil if there is none. Where an alias
+// is to blame it is the outermost one.
+func endless(root *yaml.Node) *yaml.Node {
+	nodes, open := 0, map[*yaml.Node]bool{}
+	var walk func(*yaml.Node) *yaml.Node
+	walk = func(node *yaml.Node) *yaml.Node {
+		if node.Kind == yaml.AliasNode {
+			if open[node.Alias] || nodes > maxNodes {
+				return node
+			}
+			open[node.Alias] = true
+			defer delete(open, node.Alias)
+			if walk(node.Alias) != nil {
+				return node
+			}
+			return nil
+		}
+		if nodes++; nodes > maxNodes {
+			return node
+		}
+		if node.Anchor != "" {
+			open[node] = true
+			defer delete(open, node)
+		}
+		for _, child := range node.Content {
+			if found := walk(child); found != nil {
+				return found
+			}
+		}
+		return nil
+	}
+	return walk(root)
+}
+
 func isNull(node *yaml.Node) bool { return node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null" }
 
 // describe says what a node is, for people.
@@ -102,6 +139,8 @@ func describe(node *yaml.Node) string {
 		return "an object"
 	case yaml.SequenceNode:
 		return "a list"
+	case yaml.AliasNode:
+		return "the alias *" + node.Value
 	}
 	switch node.ShortTag() {
 	case "!!null":

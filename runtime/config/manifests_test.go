@@ -5,6 +5,7 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -78,7 +79,7 @@ func TestLoadWarnings(t *testing.T) {
 func TestLoadMistakes(t *testing.T) {
 	for name, want := range map[string][]string{
 		"aliases.yaml": {
-			`F:1: document contains excessive aliasing`,
+			`F:6: the alias *e makes the document endless, or longer than 1048576 values`,
 		},
 		"auth.yaml": {
 			`F:9: spec.outgoingAuth.backends[0].externalAuthConfigRef.name: Not found: "chosen": the file has no MCPExternalAuthConfig of this name; add it`,
@@ -217,5 +218,45 @@ func TestLoadHugeFile(t *testing.T) {
 	_, err := config.Load(path)
 	if want := path + ": a file of manifests has at most 16777216 bytes"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// selfReferences are documents whose aliases have no end, or a very far one.
+func selfReferences() map[string]string {
+	return map[string]string{
+		"a merge of itself": "apiVersion: vmcp.dev/v1alpha1\nkind: MCPGroup\nmetadata: &a {name: team, <<: *a}\n",
+		"merges in a ring":  "apiVersion: vmcp.dev/v1alpha1\nkind: MCPGroup\nmetadata: &a\n  name: team\n  <<: [{<<: *a}]\n",
+		"a list of itself":  "apiVersion: vmcp.dev/v1alpha1\nkind: MCPBackend\nmetadata: {name: docs}\nspec: {groupRef: {name: team}, workload: &a {args: [*a]}}\n",
+		"a value of itself": "apiVersion: vmcp.dev/v1alpha1\nkind: MCPGroup\nmetadata: &a {name: team, labels: *a}\n",
+		"2^24 strings": "apiVersion: vmcp.dev/v1alpha1\nkind: MCPGroup\nmetadata: {name: team, annotations: {" +
+			"a: &a [x,x,x,x,x,x,x,x], b: &b [*a,*a,*a,*a,*a,*a,*a,*a], c: &c [*b,*b,*b,*b,*b,*b,*b,*b], " +
+			"d: &d [*c,*c,*c,*c,*c,*c,*c,*c], e: &e [*d,*d,*d,*d,*d,*d,*d,*d], f: &f [*e,*e,*e,*e,*e,*e,*e,*e], " +
+			"g: &g [*f,*f,*f,*f,*f,*f,*f,*f], h: [*g,*g,*g,*g,*g,*g,*g,*g]}}\n",
+		"2^30 merges": "apiVersion: vmcp.dev/v1alpha1\nkind: MCPGroup\nmetadata:\n  name: team\n  annotations:\n" + doublings(30) + "    <<: *m30\n",
+	}
+}
+
+// doublings are mappings that each merge the one before twice.
+func doublings(n int) string {
+	text := "    m0: &m0 {x: y}\n"
+	for i := 1; i <= n; i++ {
+		text += fmt.Sprintf("    m%d: &m%d {<<: [*m%d, *m%d]}\n", i, i, i-1, i-1)
+	}
+	return text
+}
+
+func TestLoadEndless(t *testing.T) {
+	for name, text := range selfReferences() {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "manifests.yaml")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := config.Load(file)
+			var mistakes config.ManifestErrors
+			if !errors.As(err, &mistakes) || !strings.Contains(mistakes.Error(), "alias") {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
