@@ -36,10 +36,11 @@ func (c *call) answer(a *relay.Answer) {
 		c.failAtBackend(c.malformed())
 	case c.isModern():
 		c.passToModern(m, a.Era)
-	case a.Era == relay.Modern:
-		c.passToLegacy(m)
+	case c.info.Version == era.V20250326:
+		older := withoutLinks(*m)
+		c.passToLegacy(&older, a.Era)
 	default:
-		c.pass(http.StatusOK, m)
+		c.passToLegacy(m, a.Era)
 	}
 }
 
@@ -158,7 +159,11 @@ func cacheHints(raw []byte, ttl, scope rpc.Span, edits []rpc.Edit, add []byte) (
 
 // passToLegacy takes out of a result of a modern backend what clients of the legacy era cannot read. That a tool needs input they cannot
 // be told in this way.
-func (c *call) passToLegacy(m *rpc.Message) {
+func (c *call) passToLegacy(m *rpc.Message, from relay.Era) {
+	if from == relay.Legacy {
+		c.pass(http.StatusOK, m)
+		return
+	}
 	raw := m.Raw
 	found := rpc.Find(raw, m.Body, "resultType", "structuredContent", "content")
 	if kind, _ := rpc.Text(found[0].Of(raw)); found[0].Exists() && kind != string(mcp.ResultTypeComplete) {

@@ -271,7 +271,13 @@ func TestResultTypes(t *testing.T) {
 		"legacy, input":                    {legacy, relay.Modern, "tools/call", `"name":"docs_search"`, `{"resultType":"input_required"}`, "needs input"},
 		"legacy, structure of another era": {legacy, relay.Modern, "tools/call", `"name":"docs_search"`, `{"content":[],"structuredContent":[1,2],"x":1}`, `"result":{"x":1,"content":[{"type":"text","text":"[1,2]"}]}}`},
 		"legacy, its text":                 {legacy, relay.Modern, "tools/call", `"name":"docs_search"`, `{"content":[{"type":"text","text":"t"}],"structuredContent":7}`, `"result":{"content":[{"type":"text","text":"t"}]}}`},
-		"legacy, structure of its own":     {legacy, relay.Modern, "tools/call", `"name":"docs_search"`, `{"structuredContent":{"a":1}}`, `"result":{"structuredContent":{"a":1}}}`},
+		"2025-06-18, link":                 {"2025-06-18", relay.Legacy, "tools/call", `"name":"docs_search"`, `{"content":[{"type":"resource_link","uri":"a://b","name":"n"}]}`, `{"content":[{"type":"resource_link","uri":"a://b","name":"n"}]}`},
+		"2025-03-26, link of a tool": {"2025-03-26", relay.Legacy, "tools/call", `"name":"docs_search"`, `{"content":[{"type":"text","text":"t"},{"type":"resource_link","uri":"a://b","name":"n","description":"\"d\"","annotations":{"priority":1}}],"x":1}`,
+			`"result":{"content":[{"type":"text","text":"t"},{"type":"text","text":"n: a://b\n\"d\"","annotations":{"priority":1}}],"x":1}`},
+		"2025-03-26, link of a modern tool": {"2025-03-26", relay.Modern, "tools/call", `"name":"docs_search"`, `{"resultType":"complete","content":[{"type":"resource_link","uri":"a://b","name":"n"}],"structuredContent":7}`,
+			`"content":[{"type":"text","text":"n: a://b"}]}`},
+		"2025-03-26, link of a prompt": {"2025-03-26", relay.Legacy, "prompts/get", `"name":"docs_greet"`, `{"messages":[{"role":"user","content":{"type":"resource_link","uri":"a://b"}}]}`, `{"messages":[{"role":"user","content":{"type":"text","text":"a://b"}}]}`},
+		"legacy, structure of its own": {legacy, relay.Modern, "tools/call", `"name":"docs_search"`, `{"structuredContent":{"a":1}}`, `"result":{"structuredContent":{"a":1}}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := start(t, gateway.Options{Upstreams: exchanges(func(context.Context, *relay.Request, relay.Sink) (*relay.Answer, error) {
