@@ -5,8 +5,6 @@ package runtime
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"log/slog"
 	"time"
 
@@ -57,11 +55,11 @@ func (k *keyring) look() {
 		problem = err.Error()
 	}
 	if problem != "" && problem != k.problem {
-		level := slog.LevelWarn
-		if errors.Is(err, fs.ErrNotExist) && len(k.last.Current) == 0 {
-			level = slog.LevelInfo // there need not be any
+		if len(k.last.Current) == 0 {
+			k.logger.Warn("No session keys: sessions that begin here end with this process, and no other replica knows them", "error", err)
+		} else {
+			k.logger.Warn("The session keys cannot be used; those from before stay in use", "error", err)
 		}
-		k.logger.Log(context.Background(), level, "The session keys are not used; those before stay, or those of this process", "error", err)
 	}
 	k.problem = problem
 }

@@ -122,7 +122,8 @@ func (g *Gateway) SetSnapshot(s *catalog.Snapshot) {
 }
 
 // SetKeys replaces the keys with which ids of sessions, cursors and the state of requests are sealed. Until it is called the gateway
-// uses a key of its own, which no other replica knows. On an error the keys stay as they were.
+// seals with a key of its own, which no other replica knows; what it sealed so it can open all its life. On an error the keys stay as
+// they were.
 func (g *Gateway) SetKeys(k session.Keys) error {
 	g.swapping.Lock()
 	defer g.swapping.Unlock()

@@ -8,11 +8,12 @@ import (
 	"slices"
 	"time"
 
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/era"
 )
 
 // Life is how long a session may last, however busy it is. It bounds how long keys and tombstones have to be kept.
-const Life = 8 * time.Hour
+const Life = configv1alpha1.SessionLife
 
 // skew is how far the clock of the replica that began a session may be ahead.
 const skew = time.Minute

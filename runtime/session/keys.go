@@ -10,27 +10,46 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 )
 
-// The files of a folder with keys, as of a Secret that is mounted: KeySize bytes each.
 const (
-	fileCurrent  = "current"
-	filePrevious = "previous"
-	fileNext     = "next"
+	// versionLink is the link by which the kubelet swaps all files of a mounted Secret at once.
+	versionLink = "..data"
+	// maxReads bounds how often a folder is read that is swapped meanwhile.
+	maxReads = 3
 )
 
-// ReadKeys reads the keys of a folder. The error is fs.ErrNotExist where there is no current one.
+// ReadKeys reads the keys of a folder: KeySize bytes each, in files that are called as in configv1alpha1. Of a Secret that is mounted
+// they are of one version: those of two could lack the key that other replicas seal with. The error is fs.ErrNotExist where there is
+// no current one.
 func ReadKeys(dir string) (Keys, error) {
+	for range maxReads {
+		before, _ := os.Readlink(filepath.Join(dir, versionLink)) // a plain folder has none
+		k, err := readKeys(dir)
+		if after, _ := os.Readlink(filepath.Join(dir, versionLink)); after == before {
+			return k, err
+		}
+	}
+	return Keys{}, errors.New("reading the session keys: they keep changing")
+}
+
+func readKeys(dir string) (Keys, error) {
 	var k Keys
 	for _, file := range []struct {
 		name string
 		key  *[]byte
-	}{{fileCurrent, &k.Current}, {filePrevious, &k.Previous}, {fileNext, &k.Next}} {
+	}{
+		{configv1alpha1.SessionKeyCurrent, &k.Current},
+		{configv1alpha1.SessionKeyPrevious, &k.Previous},
+		{configv1alpha1.SessionKeyNext, &k.Next},
+	} {
 		content, err := os.ReadFile(filepath.Join(dir, file.name))
 		switch {
 		case err == nil:
 			*file.key = content
-		case file.name != fileCurrent && errors.Is(err, fs.ErrNotExist):
+		case file.name != configv1alpha1.SessionKeyCurrent && errors.Is(err, fs.ErrNotExist):
 		default:
 			return Keys{}, fmt.Errorf("reading the %s session key: %w", file.name, err)
 		}

@@ -16,10 +16,12 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+
+	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 )
 
 // KeySize is the length of a key in bytes.
-const KeySize = 32
+const KeySize = configv1alpha1.SessionKeySize
 
 // ErrForeign says that something was not sealed by this gateway, for this principal and purpose, with one of the present keys.
 var ErrForeign = errors.New("not sealed by this gateway for this client")
@@ -35,24 +37,37 @@ type Keys struct{ Previous, Current, Next []byte }
 // would cost another dependency.
 type Sealer struct {
 	uid  [sha256.Size]byte
+	own  cipher.AEAD
 	ring atomic.Pointer[ring]
 }
 
-// ring is the ciphers of Keys, that of Current first.
+// ring is the ciphers of Keys, that of Current first, and last the sealer's own.
 type ring []cipher.AEAD
 
-// NewSealer makes a sealer for the gateway with this UID. Until SetKeys is called it uses a key of its own, which is lost with the process.
+// NewSealer makes a sealer for the gateway with this UID. Until SetKeys is called it seals with a key of its own, which is lost with
+// the process.
 func NewSealer(uid string) *Sealer {
-	s := &Sealer{uid: sha256.Sum256([]byte(uid))}
 	key := make([]byte, KeySize)
 	_, _ = rand.Read(key) // never fails
-	if err := s.SetKeys(Keys{Current: key}); err != nil {
+	own, err := newCipher(key)
+	if err != nil {
 		panic(err) // the key has the right length
 	}
+	s := &Sealer{uid: sha256.Sum256([]byte(uid)), own: own}
+	s.ring.Store(&ring{own})
 	return s
 }
 
-// SetKeys replaces the keys. What was sealed with a key that is no longer there cannot be opened any more. On an error the keys stay as they were.
+func newCipher(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// SetKeys replaces the keys. What was sealed with a key that is no longer there cannot be opened any more, except for what the sealer
+// sealed before it had any: keys that come late end no session. On an error the keys stay as they were.
 func (s *Sealer) SetKeys(k Keys) error {
 	if len(k.Current) == 0 {
 		return errors.New("there is no current key")
@@ -68,16 +83,13 @@ func (s *Sealer) SetKeys(k Keys) error {
 		if len(key.key) != KeySize {
 			return fmt.Errorf("the %s key has %d bytes, not %d", key.name, len(key.key), KeySize)
 		}
-		block, err := aes.NewCipher(key.key)
-		if err != nil {
-			return fmt.Errorf("using the %s key: %w", key.name, err)
-		}
-		aead, err := cipher.NewGCMWithRandomNonce(block)
+		aead, err := newCipher(key.key)
 		if err != nil {
 			return fmt.Errorf("using the %s key: %w", key.name, err)
 		}
 		next = append(next, aead)
 	}
+	next = append(next, s.own)
 	s.ring.Store(&next)
 	return nil
 }
