@@ -28,7 +28,7 @@ type MCPExternalAuthConfigReconciler struct {
 	Now func() time.Time
 }
 
-// The operator itself only gets the metadata of Secrets that are named. It holds watch as well, and both without resourceNames,
+// This controller only gets the metadata of Secrets that are named. The operator holds watch as well, and both without resourceNames,
 // because the API server refuses a Role with more rights than its author has as an escalation. It may list no Secret.
 //
 // +kubebuilder:rbac:groups=vmcp.dev,resources=mcpexternalauthconfigs,verbs=get;list;watch

@@ -135,7 +135,7 @@ func TestInstalledForOneNamespace(t *testing.T) {
 			}
 		}
 	}
-	for _, verb := range []string{"list", "create", "patch", "update", "delete"} {
+	for _, verb := range []string{"list", "update", "delete"} {
 		f.Expect(f.operatorMay(verb, "", "secrets", f.namespace)).To(BeFalse(), "%s secrets", verb)
 	}
 

@@ -116,6 +116,11 @@ var runtimeRights = []struct {
 	{"list secrets", false, false},
 	{"watch secrets", false, false},
 	{"create secrets", false, false},
+	// Its session keys are mounted; through the API nobody gets them.
+	{"get secrets vmcp-NAME", false, false},
+	{"watch secrets vmcp-NAME", false, false},
+	{"patch secrets vmcp-NAME", false, false},
+	{"get secrets vmcp-sibling", false, false},
 
 	// Everything else.
 	{"get pods", false, false},
@@ -159,13 +164,13 @@ var operatorRights = []struct {
 	{"bind roles.rbac.authorization.k8s.io", false},
 	{"create clusterroles.rbac.authorization.k8s.io", false},
 	{"create clusterrolebindings.rbac.authorization.k8s.io", false},
-	// What its Roles for credentials give, and nothing beyond.
+	// What its Roles for credentials give (get, watch), what it takes to provide session keys (get, create, patch), and nothing beyond.
 	{"get secrets", true},
 	{"watch secrets", true},
+	{"create secrets", true},
+	{"patch secrets", true},
 	{"list secrets", false},
-	{"create secrets", false},
 	{"update secrets", false},
-	{"patch secrets", false},
 	{"delete secrets", false},
 	{"list pods", true},
 	{"get pods", false},

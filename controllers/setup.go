@@ -46,6 +46,9 @@ func Setup(ctx context.Context, mgr ctrl.Manager, settings Settings) error {
 		{MCPExternalAuthConfigController, func(c Client) error {
 			return (&MCPExternalAuthConfigReconciler{Client: c}).SetupWithManager(mgr)
 		}},
+		{SessionKeysController, func(c Client) error {
+			return (&SessionKeysReconciler{Client: c}).SetupWithManager(mgr)
+		}},
 	} {
 		c, err := NewClient(mgr, setup.name)
 		if err != nil {

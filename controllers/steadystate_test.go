@@ -79,6 +79,9 @@ func (f *fixture) reconcileAll() error {
 		controllers.MCPExternalAuthConfigController: func(c controllers.Client) (ctrl.Result, error) {
 			return (&controllers.MCPExternalAuthConfigReconciler{Client: c}).Reconcile(f.ctx, f.requestFor("token"))
 		},
+		controllers.SessionKeysController: func(c controllers.Client) (ctrl.Result, error) {
+			return (&controllers.SessionKeysReconciler{Client: c}).Reconcile(f.ctx, f.requestFor("gateway"))
+		},
 	} {
 		c, err := controllers.NewClient(f.manager, name)
 		if err != nil {
@@ -102,7 +105,7 @@ func (f *fixture) resourceVersions() map[string]string {
 	for _, list := range []client.ObjectList{
 		&v1alpha1.VirtualMCPServerList{}, &v1alpha1.MCPBackendList{}, &v1alpha1.MCPGroupList{},
 		&v1alpha1.MCPExternalAuthConfigList{}, &corev1.ServiceAccountList{}, &rbacv1.RoleList{}, &rbacv1.RoleBindingList{}, &corev1.ConfigMapList{},
-		&coordinationv1.LeaseList{}, &appsv1.DeploymentList{}, &corev1.ServiceList{},
+		&coordinationv1.LeaseList{}, &appsv1.DeploymentList{}, &corev1.ServiceList{}, &corev1.SecretList{},
 	} {
 		f.Expect(admin.List(f.ctx, list, client.InNamespace(f.namespace))).To(Succeed())
 		f.Expect(meta.EachListItem(list, func(o runtimeObject) error {

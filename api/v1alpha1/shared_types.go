@@ -42,12 +42,22 @@ type ComputeResources struct {
 	Limits corev1.ResourceList `json:"limits,omitempty"`
 }
 
+// SessionKeysSecretType is the type of the Secrets that hold session keys.
+const SessionKeysSecretType corev1.SecretType = "vmcp.dev/session-keys" //nolint:gosec // G101: the name of a type, not a secret.
+
 // Labels and annotations that the operator sets or honours.
 const (
 	// PausedAnnotation, set to "true", makes the operator leave an object alone and say so in the condition Paused.
 	PausedAnnotation = "vmcp.dev/paused"
 	// OutgoingAuthSourceAnnotation says of a pod of a gateway which spec.outgoingAuth.source it was made for.
 	OutgoingAuthSourceAnnotation = "vmcp.dev/outgoing-auth-source"
+	// RotateSessionKeysAnnotation on a VirtualMCPServer asks for a rotation of its session keys before its time, with each new value. On
+	// the Secret that holds them it is the value of the last request that was carried out.
+	RotateSessionKeysAnnotation = "vmcp.dev/rotate-session-keys"
+	// SessionKeysRotatedAnnotation says of a Secret with session keys since when the current one seals, RFC 3339.
+	SessionKeysRotatedAnnotation = "vmcp.dev/session-keys-rotated"
+	// SessionKeysNextSinceAnnotation says of a Secret with session keys since when it has the next one, RFC 3339.
+	SessionKeysNextSinceAnnotation = "vmcp.dev/session-keys-next-since"
 	// VirtualMCPServerLabel names the VirtualMCPServer that an object was provisioned for.
 	VirtualMCPServerLabel = "vmcp.dev/virtualmcpserver"
 	// BackendLabel names the MCPBackend that an object was provisioned for.

@@ -10,7 +10,7 @@ import (
 )
 
 // OperandName is the name of everything that the operator provisions for a VirtualMCPServer: ServiceAccount, Role,
-// RoleBinding, ConfigMap, Lease, Deployment and Service.
+// RoleBinding, ConfigMap, Lease, Deployment and Service, and the Secret with its session keys.
 func OperandName(virtualMCPServer string) string { return "vmcp-" + virtualMCPServer }
 
 // Ports of the runtime.

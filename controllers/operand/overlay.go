@@ -94,6 +94,26 @@ func SelectorLabels(name string) map[string]string {
 	return map[string]string{labelName: product, labelInstance: name, labelComponent: componentGateway}
 }
 
+// Labels are those of everything that is provisioned for a VirtualMCPServer.
+func Labels(name string, common v1alpha1.CommonMetadata) map[string]string {
+	labels := Plain(common.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, SelectorLabels(name))
+	maps.Copy(labels, provisionedLabels(name))
+	return labels
+}
+
+// provisionedLabels are the labels by which the operator finds what it provisioned for a VirtualMCPServer.
+func provisionedLabels(name string) map[string]string {
+	return map[string]string{
+		v1alpha1.ManagedByLabel:        v1alpha1.ManagedByValue,
+		labelPartOf:                    product,
+		v1alpha1.VirtualMCPServerLabel: name,
+	}
+}
+
 // AllowedHosts are the hosts that the endpoint of a VirtualMCPServer allows. Unless it says so itself, they are the DNS names of the Service
 // within a cluster with the default domain, and the host of the public URL.
 func AllowedHosts(name, namespace string, endpoint v1alpha1.Endpoint) []string {
@@ -136,14 +156,7 @@ func newOverlay(in Input) (*kustomize.Kustomization, error) {
 	}
 	labels := []kustomize.Label{
 		{Pairs: SelectorLabels(in.Name), IncludeSelectors: true},
-		{
-			Pairs: map[string]string{
-				v1alpha1.ManagedByLabel:        v1alpha1.ManagedByValue,
-				labelPartOf:                    product,
-				v1alpha1.VirtualMCPServerLabel: in.Name,
-			},
-			IncludeTemplates: true,
-		},
+		{Pairs: provisionedLabels(in.Name), IncludeTemplates: true},
 	}
 	if common := in.CommonMetadata.Labels; len(common) > 0 {
 		labels = append(labels, kustomize.Label{Pairs: Plain(common), IncludeTemplates: true})
