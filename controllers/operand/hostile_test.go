@@ -62,7 +62,9 @@ func TestHostilePatchesAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	volumes := deployment(t, plain).Spec.Template.Spec.Volumes
-	credential := volumes[slices.IndexFunc(volumes, func(v corev1.Volume) bool { return v.Secret != nil })].Name
+	credential := volumes[slices.IndexFunc(volumes, func(v corev1.Volume) bool {
+		return v.Secret != nil && v.Secret.SecretName == "grafana-token"
+	})].Name
 	for name, c := range map[string]struct {
 		kind v1alpha1.PatchKind
 		text string
@@ -200,6 +202,17 @@ func TestHostilePatchesAreRefused(t *testing.T) {
 		"ephemeral container":                {"Deployment", pod(`"ephemeralContainers": [{"name": "e", "image": "e", "volumeMounts": [{"name": "` + credential + `", "mountPath": "/x"}]}]`), "ephemeral containers"},
 		"credential exchanged":               {"Deployment", pod(`"volumes": [{"name": "` + credential + `", "secret": {"secretName": "other"}}]`), "volume " + credential},
 		"credential hidden":                  {"Deployment", container(`"volumeMounts": [{"name": "config", "mountPath": "/etc/vmcp/credentials/grafana-token"}]`), "mounted at /etc/vmcp/credentials/grafana-token"},
+		"sidecar mounts the session keys":    {"Deployment", sidecar(`"volumeMounts": [{"name": "session-keys", "mountPath": "/x"}]`), alone},
+		"session keys mounted by the side":   {"Deployment", volume(`"secret": {"secretName": "vmcp-team"}`), secrets},
+		"session keys of a sibling":          {"Deployment", pod(`"volumes": [{"name": "session-keys", "secret": {"secretName": "vmcp-sibling"}}]`), "volume session-keys"},
+		"session keys not optional":          {"Deployment", pod(`"volumes": [{"name": "session-keys", "secret": {"optional": false}}]`), "volume session-keys"},
+		"session keys of another mode":       {"Deployment", pod(`"volumes": [{"name": "session-keys", "secret": {"defaultMode": 511}}]`), "volume session-keys"},
+		"all of the session keys' Secret":    {"Deployment", pod(`"volumes": [{"name": "session-keys", "secret": {"items": null}}]`), "volume session-keys"},
+		"session keys chosen by a ConfigMap": {"Deployment", pod(`"volumes": [{"name": "session-keys", "secret": null, "configMap": {"name": "x"}}]`), "volume session-keys"},
+		"session keys gone":                  {"Deployment", pod(`"volumes": [{"name": "session-keys", "$patch": "delete"}]`), "volume session-keys"},
+		"session keys not mounted":           {"Deployment", container(`"volumeMounts": [{"mountPath": "/var/run/secrets/vmcp.dev/session-keys", "$patch": "delete"}]`), "mounted at /var/run/secrets/vmcp.dev/session-keys"},
+		"session keys writable":              {"Deployment", container(`"volumeMounts": [{"name": "session-keys", "mountPath": "/var/run/secrets/vmcp.dev/session-keys", "readOnly": false}]`), "mounted at /var/run/secrets/vmcp.dev/session-keys"},
+		"session keys hidden":                {"Deployment", container(`"volumeMounts": [{"name": "x", "mountPath": "/var/run/secrets/vmcp.dev"}]`), "would hide"},
 		"token of another audience":          {"Deployment", volume(`"projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "vault"}}]}`), "token or certificate"},
 		"certificate":                        {"Deployment", volume(`"projected": {"sources": [{"podCertificate": {"signerName": "example.com/s", "keyType": "ED25519", "credentialBundlePath": "c"}}]}`), "token or certificate"},
 		"token hidden":                       {"Deployment", container(`"volumeMounts": [{"name": "x", "mountPath": "/var/run/secrets"}]`), "would hide"},

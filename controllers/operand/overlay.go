@@ -238,6 +238,7 @@ func deploymentSpec(in Input) *appsv1ac.DeploymentSpecApplyConfiguration {
 			WithAnnotations(map[string]string{v1alpha1.OutgoingAuthSourceAnnotation: string(in.Configuration.Source)}).
 			WithSpec(corev1ac.PodSpec().
 				WithImagePullSecrets(pullSecrets(in)...).
+				WithVolumes(sessionKeysVolume(in)).
 				WithVolumes(credentialVolumes(in)...).
 				WithContainers(container(in))))
 	spec.Replicas = in.Replicas
@@ -307,6 +308,13 @@ func container(in Input) *corev1ac.ContainerApplyConfiguration {
 func fieldEnv(name, path string) *corev1ac.EnvVarApplyConfiguration {
 	return corev1ac.EnvVar().WithName(name).WithValueFrom(corev1ac.EnvVarSource().
 		WithFieldRef(corev1ac.ObjectFieldSelector().WithAPIVersion("v1").WithFieldPath(path)))
+}
+
+// sessionKeysVolume names the Secret of the volume that the base has.
+func sessionKeysVolume(in Input) *corev1ac.VolumeApplyConfiguration {
+	return corev1ac.Volume().
+		WithName("session-keys").
+		WithSecret(corev1ac.SecretVolumeSource().WithSecretName(v1alpha1.OperandName(in.Name)))
 }
 
 // credentialVolumes are the volumes of Secrets. They are optional: a Secret that goes is the trouble of the backends that need it and

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -177,6 +178,29 @@ func TestRenderedPortsAreThoseOfTheAPI(t *testing.T) {
 	g.Expect(*o.Service.Spec.Ports[0].Port).To(Equal(v1alpha1.ServicePort))
 	g.Expect(o.Service.Spec.Ports[0].TargetPort.StrVal).To(Equal("http"))
 	g.Expect(o.Service.Spec.Selector).To(Equal(operand.SelectorLabels("team")))
+}
+
+// The keys are where the runtime looks for them, those and nothing else of the Secret, for its own container alone. A pod starts without.
+func TestRenderedSessionKeysAreThoseOfTheAPI(t *testing.T) {
+	g := NewWithT(t)
+	o, err := operand.Render(input("team"))
+	g.Expect(err).NotTo(HaveOccurred())
+	pod := deployment(t, o).Spec.Template.Spec
+	g.Expect(pod.Volumes).To(ContainElement(corev1.Volume{Name: "session-keys", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+		SecretName: v1alpha1.OperandName("team"), Optional: new(true), DefaultMode: new(int32(0o444)),
+		Items: []corev1.KeyToPath{
+			{Key: configv1alpha1.SessionKeyPrevious, Path: configv1alpha1.SessionKeyPrevious},
+			{Key: configv1alpha1.SessionKeyCurrent, Path: configv1alpha1.SessionKeyCurrent},
+			{Key: configv1alpha1.SessionKeyNext, Path: configv1alpha1.SessionKeyNext},
+		},
+	}}}))
+	g.Expect(pod.Containers[0].VolumeMounts).To(ContainElement(corev1.VolumeMount{
+		Name: "session-keys", MountPath: configv1alpha1.SessionKeysDir, ReadOnly: true,
+	}))
+	args := pod.Containers[0].Args
+	i := slices.Index(args, "--session-keys-dir")
+	g.Expect(i).To(BeNumerically(">", 0))
+	g.Expect(args[i+1]).To(Equal(configv1alpha1.SessionKeysDir))
 }
 
 func TestRoleReachesNoSecretAndNoSibling(t *testing.T) {
