@@ -34,6 +34,7 @@ func TestRuntimeRights(t *testing.T) {
 		{"list mcpbackends.vmcp.dev", "yes"},
 		{"update mcpbackends.vmcp.dev", "no"},
 		{"get secrets", "no"},
+		{"get secrets/vmcp-demo", "no"}, // its session keys are mounted
 		{"list secrets", "no"},
 		{"get pods", "no"},
 		{"create pods", "no"},

@@ -33,9 +33,17 @@ var (
 // ForwardService forwards a port on loopback (0 means a free one) to a port of a Service. It ends with the pod that it chose,
 // with the context, and with Close.
 func ForwardService(ctx context.Context, k Kubectl, namespace, service string, localPort, port int) (*Forward, error) {
-	cmd := k.Command(ctx, "--namespace", namespace, "port-forward", "--address=127.0.0.1", "service/"+service,
-		fmt.Sprintf("%d:%d", localPort, port))
-	return forward(cmd, fmt.Sprintf("forwarding to service %s/%s", namespace, service), forwarding)
+	return forwardTo(ctx, k, namespace, "service/"+service, localPort, port)
+}
+
+// ForwardPod forwards a free port on loopback to a port of a pod. It ends with the pod, with the context, and with Close.
+func ForwardPod(ctx context.Context, k Kubectl, namespace, pod string, port int) (*Forward, error) {
+	return forwardTo(ctx, k, namespace, "pod/"+pod, 0, port)
+}
+
+func forwardTo(ctx context.Context, k Kubectl, namespace, target string, localPort, port int) (*Forward, error) {
+	cmd := k.Command(ctx, "--namespace", namespace, "port-forward", "--address=127.0.0.1", target, fmt.Sprintf("%d:%d", localPort, port))
+	return forward(cmd, fmt.Sprintf("forwarding to %s in %s", target, namespace), forwarding)
 }
 
 // ForwardAPI forwards a free port on loopback to the API server, with kubectl's credentials. It ends with the context, and with Close.
