@@ -5,6 +5,8 @@ package session
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -60,4 +62,22 @@ func readKeys(dir string) (Keys, error) {
 // Equal says whether k and o are the same keys.
 func (k Keys) Equal(o Keys) bool {
 	return bytes.Equal(k.Previous, o.Previous) && bytes.Equal(k.Current, o.Current) && bytes.Equal(k.Next, o.Next)
+}
+
+// Derive makes keys of the same length for another use (HKDF, RFC 5869): from them neither k nor the keys for a third use can be found.
+func (k Keys) Derive(use string) (Keys, error) {
+	var derived Keys
+	for _, key := range []struct {
+		from []byte
+		to   *[]byte
+	}{{k.Current, &derived.Current}, {k.Previous, &derived.Previous}, {k.Next, &derived.Next}} {
+		if len(key.from) == 0 {
+			continue
+		}
+		var err error
+		if *key.to, err = hkdf.Key(sha256.New, key.from, nil, use, KeySize); err != nil {
+			return Keys{}, fmt.Errorf("deriving a key: %w", err)
+		}
+	}
+	return derived, nil
 }

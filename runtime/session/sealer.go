@@ -102,6 +102,7 @@ const (
 	PurposeSession Purpose = "session id"
 	PurposeCursor  Purpose = "cursor"
 	PurposeState   Purpose = "request state"
+	PurposeReplica Purpose = "replica"
 )
 
 // encoding gives visible ASCII that needs no escapes in headers, JSON and URLs.

@@ -180,3 +180,17 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// TestDerive: keys for another use are as many as there were, and no two are the same.
+func TestDerive(t *testing.T) {
+	k := session.Keys{Current: bytes.Repeat([]byte{1}, session.KeySize), Next: bytes.Repeat([]byte{2}, session.KeySize)}
+	one, err := k.Derive("one")
+	if err != nil || len(one.Current) != session.KeySize || len(one.Next) != session.KeySize || one.Previous != nil {
+		t.Fatalf("%v, %v", one, err)
+	}
+	again, _ := k.Derive("one")
+	two, _ := k.Derive("two")
+	if !one.Equal(again) || bytes.Equal(one.Current, two.Current) || bytes.Equal(one.Current, one.Next) || bytes.Equal(one.Current, k.Current) {
+		t.Errorf("%v, %v, %v", one, again, two)
+	}
+}
