@@ -278,7 +278,7 @@ func (c *call) relay() {
 	defer c.g.flights.stop(&c.flight)
 	if c.owner != nil {
 		token := rpc.Token(c.id())
-		c.out.keepIn(c.owner)
+		c.out.keepIn(c.owner, c)
 		c.owner.begin(token, c)
 		defer c.owner.finish(token, c)
 	}
@@ -338,12 +338,14 @@ func (c *client) finish(token string, request *call) {
 	}
 }
 
-// cancel ends a request under way, as its client wishes.
-func (c *client) cancel(token string) {
+// cancel ends a request under way, as its client wishes. It returns false if there is none.
+func (c *client) cancel(token string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if request, ok := c.calls[token]; ok {
+	request, ok := c.calls[token]
+	if ok {
 		request.cancelled.Store(true)
 		request.flight.cancel()
 	}
+	return ok
 }

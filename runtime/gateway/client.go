@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"maps"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/era"
+	"github.com/vmcp-dev/vmcp-operator/runtime/peer"
 	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
 	"github.com/vmcp-dev/vmcp-operator/runtime/session"
@@ -29,6 +31,8 @@ type client struct {
 	principal string
 	info      session.Info
 	epoch     string // begins ids, so that those of another process are not taken for ours
+	owner     string // comes before that in ids that may reach another replica, as of Gateway.ownerID
+	learning  sync.Once
 
 	mu         sync.Mutex // guards the fields below
 	lastSeen   time.Time
@@ -41,6 +45,7 @@ type client struct {
 	asks       map[string]*ask        // by the token of the id that the client was given
 	subscribed map[string]backend.Key // by URI
 	standing   *stream                // the stream that GET opens
+	elsewhere  *peer.Replica          // where it is, if it is at another replica
 	resumable  []*stream              // those of calls, the oldest first
 	minted     uint64
 	announced  [changes]uint64 // revisions of which the client has been told
@@ -64,7 +69,8 @@ var defaultSeverity = era.Severity("info")
 
 func newClient(g *Gateway, id, principal string, info session.Info, now time.Time) *client {
 	c := &client{
-		g: g, id: id, principal: principal, info: info, epoch: strings.ToLower(rand.Text()[:10]), lastSeen: now, severity: defaultSeverity,
+		g: g, id: id, principal: principal, info: info, epoch: strings.ToLower(rand.Text()[:10]), owner: g.ownerID(),
+		lastSeen: now, severity: defaultSeverity,
 	}
 	serving := g.serving.Load()
 	c.announced = serving.revisions
@@ -107,12 +113,33 @@ func (c *client) idleSince(before time.Time) bool {
 	return c.active == 0 && c.lastSeen.Before(before)
 }
 
+// hasSettings says whether the client has set something that is valid until the session ends.
+func (c *client) hasSettings() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.level != "" || len(c.subscribed) > 0
+}
+
 // close ends what the session has open, and waits for the backends to be told. It may be called again.
 func (c *client) close() {
 	c.mu.Lock()
 	c.closed = true
+	c.mu.Unlock()
+	c.rest()
+}
+
+// rest ends what the session has open, for now.
+func (c *client) rest() {
+	c.mu.Lock()
+	if !c.closed && c.active > 0 { // it was used meanwhile
+		c.mu.Unlock()
+		return
+	}
 	bonds, standing, resumable := c.bonds, c.standing, c.resumable
 	c.bonds, c.resumable, c.asks = nil, nil, nil
+	if !c.closed {
+		c.standing = nil
+	}
 	for _, call := range c.calls {
 		call.flight.cancel()
 	}
@@ -145,12 +172,21 @@ func (c *client) session(key backend.Key, upstream relay.Upstream) (relay.Sessio
 		c.mu.Unlock()
 		return b.session, nil
 	}
+	c.mu.Unlock()
+	if !c.learn() { // what the backend has to be told
+		return nil, errEnded
+	}
+	c.mu.Lock()
+	if b, there = c.bonds[key]; there && b.upstream == upstream { // somebody else was faster
+		c.mu.Unlock()
+		return b.session, nil
+	}
 	if c.closed {
 		c.mu.Unlock()
 		return nil, errEnded
 	}
 	fresh := &bond{upstream: upstream, session: upstream.NewSession(relay.SessionOptions{
-		Capabilities: c.info.Capabilities.JSON(), OnNotification: c.heard, Quiet: c.standing == nil,
+		Capabilities: c.info.Capabilities.JSON(), OnNotification: c.heard, Quiet: c.standing == nil && c.elsewhere == nil,
 	})}
 	if c.bonds == nil {
 		c.bonds = map[backend.Key]*bond{}
@@ -250,10 +286,10 @@ func (c *client) heard(m rpc.Message) {
 		}
 	case methodLogMessage:
 		if c.wants(m) {
-			c.say(m.Raw)
+			c.sayAnywhere(m.Raw)
 		}
 	case methodElicitationComplete:
-		c.say(m.Raw)
+		c.sayAnywhere(m.Raw)
 	}
 }
 
@@ -286,14 +322,28 @@ func (c *client) wants(m rpc.Message) bool {
 	return era.Severity(level) >= c.severity
 }
 
-// say puts a message on the stream that GET opens. Where there has been none, nobody listens.
-func (c *client) say(raw []byte) {
+// say puts a message on the stream that GET opens, and returns where that is if it is at another replica. Where there has been none, nobody
+// listens.
+func (c *client) say(raw []byte) (elsewhere *peer.Replica) {
 	c.mu.Lock()
-	s := c.standing
+	s, elsewhere := c.standing, c.elsewhere
 	c.mu.Unlock()
-	if s != nil {
-		s.push(nil, false, raw)
+	if s == nil {
+		return elsewhere
 	}
+	s.push(nil, false, raw)
+	return nil
+}
+
+// sayAnywhere is say for what only this replica has heard: the client's session with the backend is its own.
+func (c *client) sayAnywhere(raw []byte) {
+	to := c.say(raw)
+	if to == nil {
+		return
+	}
+	_, _ = c.g.peers.Send(context.Background(), *to, &peer.Message{ // within a second; when that replica is gone, so is the stream
+		Method: http.MethodPost, Path: Path, Header: c.g.peerHeader(c.id, c.principal), Body: raw,
+	})
 }
 
 // announce tells the client which lists have changed since it last heard of it, if it has a stream to hear of it.
@@ -320,7 +370,7 @@ func (c *client) stand() *stream {
 	c.mu.Lock()
 	s, quiet := c.standing, map[backend.Key]*bond(nil)
 	if s == nil {
-		s, quiet = &stream{name: c.epoch + "-0", kept: &c.g.kept}, maps.Clone(c.bonds)
+		s, quiet = &stream{name: c.streamName(nil, c.epoch+"-0"), kept: &c.g.kept}, maps.Clone(c.bonds)
 		c.standing = s
 	}
 	c.mu.Unlock()
@@ -332,7 +382,7 @@ func (c *client) stand() *stream {
 
 // newStream makes the stream of a POST. Only so many are kept: the oldest that has ended makes room, and where none has the new one is
 // nil, a stream that cannot be resumed.
-func (c *client) newStream(r *reader) *stream {
+func (c *client) newStream(r *reader, request []byte) *stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
@@ -349,7 +399,7 @@ func (c *client) newStream(r *reader) *stream {
 		return nil
 	}
 	c.minted++
-	s := &stream{name: c.epoch + "-" + strconv.FormatUint(c.minted, 10), kept: &c.g.kept, reader: r}
+	s := &stream{name: c.streamName(request, c.epoch+"-"+strconv.FormatUint(c.minted, 10)), kept: &c.g.kept, reader: r}
 	c.resumable = append(c.resumable, s)
 	return s
 }

@@ -52,7 +52,7 @@ func (s *clients) remember(id, principal string, info session.Info, now time.Tim
 		return nil, false
 	}
 	if len(s.byID) >= s.g.limits.Sessions {
-		s.forgetIdle(now)
+		s.forgetIdle(now, true)
 		if len(s.byID) >= s.g.limits.Sessions {
 			return nil, true
 		}
@@ -95,19 +95,24 @@ func (s *clients) schedule() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.sweep = nil
-			s.forgetIdle(time.Now())
+			s.forgetIdle(time.Now(), false)
 			s.schedule()
 		})
 	}
 }
 
-// forgetIdle is called with mu. It ends what sessions that nobody uses have open at backends, and what is over by its age.
-func (s *clients) forgetIdle(now time.Time) {
+// forgetIdle is called with mu. It ends what sessions that nobody uses have open at backends, and what is over by its age. What such a session
+// has set stays where there are other replicas, unless there is need of room: it may be used at one of them, which may end any time.
+func (s *clients) forgetIdle(now time.Time, needRoom bool) {
 	if s.closed {
 		return
 	}
 	for id, c := range s.byID {
-		if c.idleSince(now.Add(-s.g.limits.SessionIdle)) || now.After(c.info.Expires()) {
+		isOver := now.After(c.info.Expires())
+		if isIdle := c.idleSince(now.Add(-s.g.limits.SessionIdle)); isIdle && !isOver && !needRoom && s.g.peers != nil && c.hasSettings() {
+			s.cleanup.Go(c.rest)
+			continue
+		} else if isIdle || isOver {
 			delete(s.byID, id)
 			s.cleanup.Go(c.close)
 			continue

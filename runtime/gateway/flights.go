@@ -36,6 +36,17 @@ func (f *flights) begin() bool {
 	return true
 }
 
+// join counts a request in that has to do with one under way, which may end while the gateway is closing.
+func (f *flights) join() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed && f.requests == 0 {
+		return false
+	}
+	f.requests++
+	return true
+}
+
 func (f *flights) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

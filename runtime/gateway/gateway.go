@@ -18,6 +18,7 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/catalog"
+	"github.com/vmcp-dev/vmcp-operator/runtime/peer"
 	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 	"github.com/vmcp-dev/vmcp-operator/runtime/session"
 )
@@ -59,6 +60,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Limits bounds what clients can cost.
 	Limits Limits
+	// Peers are the other replicas, which are asked what PeerHandler serves. They need the keys that SetKeys gets. Nil means that there are
+	// none.
+	Peers *peer.Group
 }
 
 // Gateway serves one catalog. It is safe for concurrent use.
@@ -75,7 +79,9 @@ type Gateway struct {
 	listens    listens
 	flights    flights
 	kept       kept
-	streams    atomic.Int64 // that are open
+	peers      *peer.Group
+	owner      atomic.Pointer[string] // as of ownerID
+	streams    atomic.Int64           // that are open
 
 	hosts   atomic.Pointer[hostSet]
 	origins atomic.Pointer[originSet]
@@ -91,7 +97,7 @@ type Gateway struct {
 func New(o Options) *Gateway {
 	g := &Gateway{
 		upstreams: o.Upstreams, id: o.ID, principal: o.Principal, log: o.Logger, limits: o.Limits.withDefaults(),
-		texts: newTexts(o), sealer: session.NewSealer(o.UID), closing: make(chan struct{}),
+		texts: newTexts(o), sealer: session.NewSealer(o.UID), peers: o.Peers, closing: make(chan struct{}),
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
@@ -107,6 +113,7 @@ func New(o Options) *Gateway {
 	g.SetAllowedHosts(o.AllowedHosts)
 	g.SetAllowedOrigins(o.AllowedOrigins)
 	g.serving.Store(g.publish(catalog.Build(nil, v1alpha1.Aggregation{}), nil))
+	g.sealOwner()
 	return g
 }
 
@@ -130,6 +137,7 @@ func (g *Gateway) SetKeys(k session.Keys) error {
 	if err := g.sealer.SetKeys(k); err != nil {
 		return fmt.Errorf("using the session keys: %w", err)
 	}
+	g.sealOwner()
 	last := g.serving.Load()
 	g.serving.Store(g.publish(last.snapshot, last)) // with cursors of the new key
 	return nil

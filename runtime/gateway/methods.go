@@ -34,43 +34,53 @@ func (c *call) discover() { c.result(c.g.serving.Load().welcome.discover) }
 
 // hear takes a notification of a client of the legacy era. What needs no hearing, or is unknown, is let go.
 func (p *post) hear(m *rpc.Message) {
-	if p.client == nil {
-		return // nothing is under way that it could concern
-	}
 	switch m.Method {
 	case methodCancelled:
-		if token := rpc.Token(rpc.Find(m.Raw, m.Params, "requestId")[0].Of(m.Raw)); token != "" {
-			p.client.cancel(token)
+		token := rpc.Token(rpc.Find(m.Raw, m.Params, "requestId")[0].Of(m.Raw))
+		if token != "" && (p.client == nil || !p.client.cancel(token)) {
+			p.tellReplicas(m)
 		}
 	case methodRootsChanged:
 		ctx, cancel := context.WithTimeout(p.r.Context(), setupTimeout)
 		defer cancel()
 		var telling sync.WaitGroup
-		for _, s := range p.client.sessions() {
-			telling.Go(func() { s.RootsChanged(ctx) })
+		if p.client != nil {
+			for _, s := range p.client.sessions() {
+				telling.Go(func() { s.RootsChanged(ctx) })
+			}
 		}
+		p.tellReplicas(m)
 		telling.Wait()
 	}
 }
 
-// answer takes a client's response to what a backend asked. One that comes too late is let go.
-func (p *post) answer(m *rpc.Message) {
-	token := rpc.Token(m.ID.Of(m.Raw))
-	if p.client == nil || token == "" {
-		return
+// answer takes a client's response to what a backend asked, or hands it to the replica that has asked. One that comes too late is let go;
+// it is refused if that replica is gone (MCP 2025-11-25, transports, sending messages: what cannot be accepted gets an HTTP error).
+func (p *post) answer(m *rpc.Message) *era.Refusal {
+	id := m.ID.Of(m.Raw)
+	token := rpc.Token(id)
+	if token == "" {
+		return nil
 	}
-	c := p.client
-	c.mu.Lock()
-	asked, waits := c.asks[token]
-	delete(c.asks, token)
-	c.mu.Unlock()
-	if !waits {
-		return
+	if c := p.client; c != nil {
+		c.mu.Lock()
+		asked, waits := c.asks[token]
+		delete(c.asks, token)
+		c.mu.Unlock()
+		if waits {
+			// The backend's edge may use it after this request has ended.
+			kept := *m
+			kept.Raw = append([]byte(nil), m.Raw...)
+			asked.reply(kept)
+			return nil
+		}
 	}
-	// The backend's edge may use it after this request has ended.
-	kept := *m
-	kept.Raw = append([]byte(nil), m.Raw...)
-	asked.reply(kept)
+	if text, ok := rpc.Text(id); ok && !p.fromPeer {
+		if to, elsewhere := p.g.ownerOf(text); elsewhere {
+			return p.passOn(to, m)
+		}
+	}
+	return nil
 }
 
 // setLevel is logging/setLevel: which log messages the session wants to hear.
@@ -86,17 +96,25 @@ func (c *call) setLevel() {
 		c.fail(refusal)
 		return
 	}
-	owner.mu.Lock()
-	owner.level, owner.severity = level, severity
-	owner.mu.Unlock()
-	ctx, cancel := context.WithTimeout(c.r.Context(), setupTimeout)
-	defer cancel()
 	var telling sync.WaitGroup
-	for _, s := range owner.sessions() {
-		telling.Go(func() { owner.setLevelAt(ctx, s, level) })
-	}
+	telling.Go(func() { c.tellReplicas(c.m) })
+	owner.setLevel(c.r.Context(), level, severity)
 	telling.Wait()
 	c.result(emptyResult)
+}
+
+// setLevel is for what is heard of now on, and tells the backends.
+func (c *client) setLevel(ctx context.Context, level string, severity int) {
+	c.mu.Lock()
+	c.level, c.severity = level, severity
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	var telling sync.WaitGroup
+	for _, s := range c.sessions() {
+		telling.Go(func() { c.setLevelAt(ctx, s, level) })
+	}
+	telling.Wait()
 }
 
 // subscribe is resources/subscribe.
@@ -110,10 +128,7 @@ func (c *call) subscribe() {
 	_, known := owner.subscribed[uri]
 	full := !known && len(owner.subscribed) >= c.g.limits.Subscriptions
 	if !known && !full {
-		if owner.subscribed == nil {
-			owner.subscribed = map[string]backend.Key{}
-		}
-		owner.subscribed[uri] = c.target // before the backend agrees: an update may be there before its answer is
+		owner.note(uri, c.target) // before the backend agrees: an update may be there before its answer is
 	}
 	owner.mu.Unlock()
 	if full {
@@ -129,6 +144,7 @@ func (c *call) subscribe() {
 		c.failAside(err)
 		return
 	}
+	c.tellReplicas(c.m)
 	c.result(emptyResult)
 }
 
@@ -139,6 +155,7 @@ func (c *call) unsubscribe() {
 		return
 	}
 	owner.unsubscribed(c.v.Name)
+	c.tellReplicas(c.m)
 	ctx, cancel := context.WithTimeout(c.r.Context(), setupTimeout)
 	defer cancel()
 	if err := s.Unsubscribe(ctx, c.v.Name); err != nil {
@@ -146,6 +163,14 @@ func (c *call) unsubscribe() {
 		return
 	}
 	c.result(emptyResult)
+}
+
+// note is called with mu. It notes a subscription.
+func (c *client) note(uri string, at backend.Key) {
+	if c.subscribed == nil {
+		c.subscribed = map[string]backend.Key{}
+	}
+	c.subscribed[uri] = at
 }
 
 func (c *client) unsubscribed(uri string) {

@@ -121,6 +121,7 @@ type post struct {
 	principal string
 	began     time.Time
 
+	fromPeer  bool // another replica has told of it, and others hear of it from that one
 	inSession bool // the session of the legacy era is known
 	id        string
 	info      session.Info
@@ -160,7 +161,10 @@ func (p *post) handle(m *rpc.Message, v *era.Verdict, out *reply) {
 		p.hear(m)
 		out.accept()
 	default:
-		p.answer(m)
+		if refusal := p.answer(m); refusal != nil {
+			out.refuse(nil, refusal)
+			return
+		}
 		out.accept()
 	}
 }
@@ -261,7 +265,9 @@ func (p *post) serveMembers(raw []byte, members []rpc.Span) {
 		case one.m.Kind == rpc.Notification:
 			p.hear(&one.m)
 		default:
-			p.answer(&one.m)
+			if refusal := p.answer(&one.m); refusal != nil {
+				p.g.log.Debug("An answer in a batch was refused", "reason", refusal.Message)
+			}
 		}
 	}
 	out := p.reply(len(requests))

@@ -25,6 +25,7 @@ type reply struct {
 
 	mu        sync.Mutex // guards the fields below
 	client    *client    // whose session keeps the events, for a client that lost its connection; nil in the modern era
+	request   *call      // which is answered, nil if there are several
 	batch     bool
 	missing   int      // answers that are not there yet
 	answers   [][]byte // those of a batch that are
@@ -57,10 +58,13 @@ func (o *reply) canStream() bool {
 }
 
 // keepIn makes a session keep the events of the stream, should there be one.
-func (o *reply) keepIn(c *client) {
+func (o *reply) keepIn(c *client, request *call) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.client = c
+	if !o.batch {
+		o.request = request
+	}
 }
 
 // await is called before a backend is waited for. What takes long is answered on a stream, with a comment now and then: what is on the way
@@ -209,7 +213,11 @@ func (o *reply) startStream() {
 	o.gone = o.events.start()
 	if o.client != nil {
 		o.direct = newReader()
-		if o.log = o.client.newStream(o.direct); o.log != nil && o.version >= era.V20251125 {
+		var request []byte
+		if o.request != nil {
+			request = o.request.id()
+		}
+		if o.log = o.client.newStream(o.direct, request); o.log != nil && o.version >= era.V20251125 {
 			o.writeFrame(o.log.primingAt(0))
 		}
 	}

@@ -97,7 +97,15 @@ func (g *Gateway) serveSession(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodDelete {
+		g.tellEnd(r, id, principal)
 		w.WriteHeader(http.StatusOK)
+		return
+	}
+	if !g.admitStream(w) {
+		return
+	}
+	defer g.streams.Add(-1)
+	if last := r.Header.Get(headerLastID); last != "" && g.resumeElsewhere(w, r, id, principal, last) {
 		return
 	}
 	c, full := g.clients.remember(id, principal, info, now)
@@ -119,6 +127,9 @@ const (
 	tooManyStreams  = "the gateway has as many open streams as it takes"
 	cutOff          = "the gateway shuts down and did not wait any longer; whether the request was carried out is not known"
 	tooManyCalls    = "the gateway has as many calls in flight as it takes"
+	streamForgotten = "the events of this stream are no longer kept"
+	ownerGone       = "the replica of the gateway that carried the request is gone, or keeps its answer no more; whether it was carried out is not known"
+	askerGone       = "the replica of the gateway that has asked for this answer is gone"
 )
 
 // openSession reads the id of a session that has not ended.
@@ -127,31 +138,44 @@ func (g *Gateway) openSession(id, principal string, now time.Time) (session.Info
 	return info, err == nil && !g.tombstones.Buried(info)
 }
 
-// serveStream is GET: the stream of a session, or what a client missed of a stream whose connection it lost.
-func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request, c *client) {
+// admitStream counts a stream in, or says that there are too many.
+func (g *Gateway) admitStream(w http.ResponseWriter) bool {
 	if g.streams.Add(1) > int64(g.limits.Streams) {
 		g.streams.Add(-1)
 		refuseForNow(w, "60", tooManyStreams)
-		return
+		return false
 	}
-	defer g.streams.Add(-1)
+	return true
+}
+
+// serveStream is GET: the stream of a session, or what a client missed of a stream whose connection it lost.
+func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request, c *client) {
 	last := r.Header.Get(headerLastID)
 	s, after, ok := c.streamOf(last)
 	if !ok {
 		if last != "" && !isStanding(last) {
-			http.Error(w, "the events of this stream are no longer kept", http.StatusBadRequest)
+			if g.failLost(w, r, last) {
+				return
+			}
+			http.Error(w, streamForgotten, http.StatusBadRequest)
 			return
 		}
 		s = c.stand()
 		after = s.position() // what was said to nobody is old
-		c.announce(g.serving.Load())
+		if !c.takeStream() {
+			http.Error(w, unknownSession, http.StatusNotFound)
+			return
+		}
+		serving := g.serving.Load()
+		c.announce(serving)
+		c.followResources(serving)
 	}
-	g.follow(w, r, c, s, after)
+	g.follow(w, r, c, s, after, g.closing)
 }
 
 // follow sends the events of a stream as they come, from behind one on, until the stream, the client or the gateway ends. Another
 // connection that takes over the stream ends this one: a client knows that a connection is dead long before the gateway does.
-func (g *Gateway) follow(w http.ResponseWriter, r *http.Request, c *client, s *stream, after uint64) {
+func (g *Gateway) follow(w http.ResponseWriter, r *http.Request, c *client, s *stream, after uint64, closing <-chan struct{}) {
 	me := newReader()
 	s.take(me, after)
 	defer s.leave(me)
@@ -193,7 +217,7 @@ func (g *Gateway) follow(w http.ResponseWriter, r *http.Request, c *client, s *s
 			return
 		case <-r.Context().Done():
 			return
-		case <-g.closing:
+		case <-closing:
 			return
 		}
 	}

@@ -108,7 +108,7 @@ func (c *client) mintAsk(during *call, m *rpc.Message, reply func(rpc.Message)) 
 		c.asks = map[string]*ask{}
 	}
 	c.minted++
-	id = []byte(strconv.Quote(c.epoch + "-" + strconv.FormatUint(c.minted, 10)))
+	id = []byte(strconv.Quote(c.owner + c.epoch + "-" + strconv.FormatUint(c.minted, 10)))
 	token := rpc.Token(id)
 	c.asks[token] = &ask{theirs: rpc.Token(m.ID.Of(m.Raw)), id: id, reply: reply}
 	during.asked = append(during.asked, token)
