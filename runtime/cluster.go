@@ -34,8 +34,9 @@ type ClusterOptions struct {
 	Source v1alpha1.OutgoingAuthSource
 	// CredentialsDir is the folder below which the Secrets are mounted that a configuration of source inline names.
 	CredentialsDir string
-	// SessionKeysDir and Limits are as in Options.
+	// SessionKeysDir, Peering and Limits are as in Options.
 	SessionKeysDir string
+	Peering        Peering
 	Limits         gateway.Limits
 	// Version is the version of the program.
 	Version string
@@ -81,6 +82,7 @@ func Cluster(ctx context.Context, o ClusterOptions) (Options, error) {
 		},
 		Reporter:       reporter,
 		SessionKeysDir: o.SessionKeysDir,
+		Peering:        o.Peering,
 		Limits:         o.Limits,
 		Replica:        reporter,
 		Pauses:         pauses,

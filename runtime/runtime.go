@@ -60,6 +60,8 @@ type Options struct {
 	// SessionKeysDir is the folder with the keys that seal the ids of sessions (session.ReadKeys), as a Secret is mounted. It is looked at
 	// again every few seconds. Empty means a key of this process, which no other replica has.
 	SessionKeysDir string
+	// Peering says how to reach the other replicas, which have the keys in SessionKeysDir as well.
+	Peering Peering
 	// Limits bounds what clients can cost.
 	Limits gateway.Limits
 	// Replica tells which part this replica has. Nil means that there is no other.
@@ -86,27 +88,29 @@ func Run(ctx context.Context, o Options) error {
 	if o.Health == (health.Policy{}) {
 		o.Health = health.DefaultPolicy()
 	}
-	listen, err := listen(ctx, o.Listen, "the MCP endpoint")
+	at, err := listenAll(ctx, &o)
 	if err != nil {
 		return err
 	}
-	adminListen, err := listenAdmin(ctx, o.AdminListen, listen)
+	uid := cmp.Or(string(o.Config.Initial().UID), o.Name)
+	group, err := newGroup(&o, uid, at.peers)
 	if err != nil {
-		return err
+		return errors.Join(err, at.close())
 	}
 	c := newControl(o)
 	g := gateway.New(gateway.Options{
-		Upstreams: c, UID: cmp.Or(string(o.Config.Initial().UID), o.Name), ID: c.id, Name: o.Name, Version: o.Version,
+		Upstreams: c, UID: uid, ID: c.id, Name: o.Name, Version: o.Version, Peers: group,
 		AllowedHosts: o.Config.Initial().AllowedHosts, AllowedOrigins: o.Config.Initial().AllowedOrigins, Logger: o.Logger, Limits: o.Limits,
 	})
 	c.gateway = g
 	var (
-		server = newServer(g.Handler(), o.Logger)
-		admin  = newServer(telemetry.Admin(o.Metrics, c.ready.Load), o.Logger)
+		server  = newServer(g.Handler(), o.Logger)
+		admin   = newServer(telemetry.Admin(o.Metrics, c.ready.Load), o.Logger)
+		servers = []*http.Server{server, admin}
 	)
-	o.Logger.Info("Serving", "endpoint", listen.Addr().String(), "admin", adminListen.Addr().String(), "version", o.Version)
+	o.Logger.Info("Serving", "endpoint", at.gateway.Addr().String(), "admin", at.admin.Addr().String(), "version", o.Version)
 	if o.Listening != nil {
-		o.Listening(listen.Addr(), adminListen.Addr())
+		o.Listening(at.gateway.Addr(), at.admin.Addr())
 	}
 
 	// running ends with ctx or with the first failure; what it carries is stopped first. The rest is stopped in order.
@@ -124,20 +128,27 @@ func Run(ctx context.Context, o Options) error {
 	}
 	control.Go(func() { o.Pauses.Run(controlling) })
 	if o.SessionKeysDir != "" {
-		keys, begun := &keyring{dir: o.SessionKeysDir, use: g.SetKeys, logger: o.Logger}, make(chan struct{})
+		keys, begun := &keyring{dir: o.SessionKeysDir, use: useKeys(g.SetKeys, group), logger: o.Logger}, make(chan struct{})
 		control.Go(func() { keys.run(controlling, func() { close(begun) }) })
 		<-begun // no session shall begin with a key that is replaced a moment later
 	}
 	watch(&reporting, "reporting the status", func() error { return o.Reporter.Run(running) })
 	watch(&control, "controlling the gateway", func() error { return c.run(controlling) })
-	watch(&serving, "serving the MCP endpoint", func() error { return serve(server, listen) })
-	watch(&serving, "serving probes and metrics", func() error { return serve(admin, adminListen) })
+	watch(&serving, "serving the MCP endpoint", func() error { return serve(server, at.gateway) })
+	watch(&serving, "serving probes and metrics", func() error { return serve(admin, at.admin) })
+	if group != nil {
+		defer group.Close()
+		peers := newServer(group.Handler(g.PeerHandler()), o.Logger)
+		servers = []*http.Server{server, peers, admin}
+		o.Logger.Info("Serving other replicas", "at", group.Self().Address)
+		watch(&serving, "serving other replicas", func() error { return serve(peers, peerListener(at.peers, group)) })
+	}
 
 	<-running.Done()
 	o.Logger.Info("Shutting down", "cause", context.Cause(running))
 	c.ready.Store(false)
 	reporting.Wait()
-	drain(context.WithoutCancel(ctx), server, admin, g, o.Logger)
+	drain(context.WithoutCancel(ctx), servers, g, o.Logger)
 	serving.Wait()
 	stopControl()
 	control.Wait()
@@ -151,15 +162,6 @@ func listen(ctx context.Context, address, what string) (net.Listener, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listening for %s: %w", what, err)
-	}
-	return l, nil
-}
-
-// listenAdmin closes the other listener when it fails.
-func listenAdmin(ctx context.Context, address string, other net.Listener) (net.Listener, error) {
-	l, err := listen(ctx, address, "probes and metrics")
-	if err != nil {
-		return nil, errors.Join(err, other.Close())
 	}
 	return l, nil
 }
@@ -181,15 +183,15 @@ func serve(s *http.Server, l net.Listener) error {
 	return nil
 }
 
-// drain lets the requests in flight end, then closes the listeners: until then whoever comes hears that he should come back, which another
-// replica may serve by then. Probes are answered to the last.
-func drain(ctx context.Context, server, admin *http.Server, g *gateway.Gateway, logger *slog.Logger) {
+// drain lets the requests in flight end, then closes the listeners in order: until then whoever comes hears that he should come back, which
+// another replica may serve by then, and that one finds here what it needs. Probes are answered to the last.
+func drain(ctx context.Context, servers []*http.Server, g *gateway.Gateway, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	if err := g.Close(ctx); err != nil {
 		logger.Warn("Sessions did not end in time", "error", err)
 	}
-	for _, s := range []*http.Server{server, admin} {
+	for _, s := range servers {
 		if err := s.Shutdown(ctx); err != nil {
 			logger.Warn("Requests did not end in time", "error", err)
 			_ = s.Close() // it fails with the error of a listener that is closed already

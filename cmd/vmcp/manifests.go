@@ -67,6 +67,10 @@ func serveManifests(cmd *cobra.Command, f serveFlags, log *logging) error {
 	}
 	configuration.AllowedHosts = s.Server.Spec.Endpoint.Hosts(own)
 	configuration.OwnURLs = ownURLs(own, listen)
+	peering, err := f.peering()
+	if err != nil {
+		return err
+	}
 	stopPprof, err := servePprof(cmd.Context(), f.pprofListen, logger)
 	if err != nil {
 		return err
@@ -83,6 +87,7 @@ func serveManifests(cmd *cobra.Command, f serveFlags, log *logging) error {
 		Logger:      logger,
 
 		SessionKeysDir: f.sessionKeys,
+		Peering:        peering,
 		Limits:         f.limits,
 
 		Listening: func(gateway, admin net.Addr) {

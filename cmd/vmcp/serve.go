@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,7 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime"
 	"github.com/vmcp-dev/vmcp-operator/runtime/config"
 	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
+	"github.com/vmcp-dev/vmcp-operator/runtime/peer"
 )
 
 // serveFlags are the flags of vmcp serve.
@@ -29,6 +31,8 @@ type serveFlags struct {
 	credentials         string
 	sessionKeys         string
 	listen, adminListen string
+	peerListen          string
+	peers               []string
 	limits              gateway.Limits
 	pprofListen         string
 }
@@ -68,6 +72,10 @@ $KUBECONFIG, unless FILE lists them, and reports into the VirtualMCPServer $VMCP
 	cmd.Flags().StringVar(&f.sessionKeys, "session-keys-dir", "",
 		"folder with the keys that seal the ids of sessions, in files named current, previous and next of 32 bytes each; replicas share it, and it is read anew when it changes (default a key of this process)")
 	addLimits(cmd, &f.limits)
+	cmd.Flags().StringVar(&f.peerListen, "peer-listen", "",
+		"TCP address for other replicas of this gateway, which have the same --session-keys-dir; they reach it at $POD_IP, if that is set (default none)")
+	cmd.Flags().StringSliceVar(&f.peers, "peers", nil,
+		"HOST:PORT of the other replicas, where HOST is an address or a DNS name of several, as of a headless Service; this one may be among them")
 	cmd.Flags().StringVar(&f.listen, "listen", "", "TCP address of the MCP endpoint (default :4483, with -f 127.0.0.1:4483)")
 	cmd.Flags().StringVar(&f.adminListen, "admin-listen", "", "TCP address of /livez, /readyz and /metrics (default :4484, with -f 127.0.0.1:4484)")
 	cmd.Flags().StringVar(&f.pprofListen, "pprof-listen", "", "TCP address of /debug/pprof/, on 127.0.0.1 unless it names a host (default none)")
@@ -104,6 +112,10 @@ func serveCluster(cmd *cobra.Command, f serveFlags, log *logging) error {
 			return fmt.Errorf("POD_NAME is not set, and the host has no name: %w", err)
 		}
 	}
+	peering, err := f.peering()
+	if err != nil {
+		return err
+	}
 	if _, err := config.ReadFile(f.config); err != nil {
 		return misuseUnlessUnreadable(err)
 	}
@@ -113,7 +125,7 @@ func serveCluster(cmd *cobra.Command, f serveFlags, log *logging) error {
 	}
 	options, err := runtime.Cluster(cmd.Context(), runtime.ClusterOptions{
 		API: api, Name: name, Namespace: namespace, PodName: pod, ConfigFile: f.config, CredentialsDir: f.credentials,
-		SessionKeysDir: f.sessionKeys, Limits: f.limits, Version: version.Version,
+		SessionKeysDir: f.sessionKeys, Peering: peering, Limits: f.limits, Version: version.Version,
 		Source: v1alpha1.OutgoingAuthSource(os.Getenv("VMCP_OUTGOING_AUTH_SOURCE")),
 		Listen: orDefault(f.listen, "", gatewayPort), AdminListen: orDefault(f.adminListen, "", adminPort), Logger: logger,
 	})
@@ -154,4 +166,30 @@ func apiConfig() (*rest.Config, error) {
 		return nil, fmt.Errorf("reading KUBECONFIG: %w", err)
 	}
 	return api, nil
+}
+
+// peering is how the other replicas are reached.
+func (f *serveFlags) peering() (runtime.Peering, error) {
+	if f.peerListen == "" {
+		if len(f.peers) > 0 {
+			return runtime.Peering{}, misuse{errors.New("--peers without --peer-listen: replicas listen to each other")}
+		}
+		return runtime.Peering{}, nil
+	}
+	if f.sessionKeys == "" {
+		return runtime.Peering{}, misuse{errors.New("--peer-listen without --session-keys-dir: replicas know each other by these keys")}
+	}
+	for _, name := range f.peers {
+		if err := peer.CheckReplica(name); err != nil {
+			return runtime.Peering{}, misuse{fmt.Errorf("--peers: %w", err)}
+		}
+	}
+	p := runtime.Peering{Listen: f.peerListen, Replicas: f.peers}
+	if ip := os.Getenv("POD_IP"); ip != "" {
+		var err error
+		if p.Address, err = netip.ParseAddr(ip); err != nil {
+			return runtime.Peering{}, misuse{fmt.Errorf("POD_IP: %w", err)}
+		}
+	}
+	return p, nil
 }

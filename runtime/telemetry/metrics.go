@@ -39,6 +39,7 @@ type Metrics struct {
 	calls         *prometheus.HistogramVec
 	catalog       *prometheus.GaugeVec
 	statusWrites  *prometheus.CounterVec
+	peerRequests  *prometheus.CounterVec
 }
 
 // NewMetrics makes the metrics of a runtime of the given version.
@@ -67,12 +68,17 @@ func NewMetrics(version string) *Metrics {
 			Name: "vmcp_status_writes_total",
 			Help: "Writes of the status of the VirtualMCPServer, by outcome: success or error.",
 		}, []string{"outcome"}),
+		peerRequests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vmcp_peer_requests_total",
+			Help: "Requests to other replicas of the gateway, by operation: forward (a stream), send (to the one that owns something), tell and ask " +
+				"(to all); and outcome: success, refused, gone (no answer within a second, or another process).",
+		}, []string{"operation", "outcome"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "vmcp_build_info", Help: "Always 1; the label says the version.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.backendStatus, m.probes, m.calls, m.catalog, m.statusWrites, info,
+	m.registry.MustRegister(m.backendStatus, m.probes, m.calls, m.catalog, m.statusWrites, m.peerRequests, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -115,6 +121,11 @@ func (m *Metrics) Catalog(tools, prompts, resources, templates, conflicts int) {
 
 // StatusWrite records a write of the status; err is nil when it was taken.
 func (m *Metrics) StatusWrite(err error) { m.statusWrites.WithLabelValues(outcome(err)).Inc() }
+
+// PeerRequest records a request to another replica, by an operation and outcome of package peer.
+func (m *Metrics) PeerRequest(operation, outcome string) {
+	m.peerRequests.WithLabelValues(operation, outcome).Inc()
+}
 
 func outcome(err error) string {
 	if err != nil {
