@@ -90,6 +90,24 @@ func TestDriftIsRepaired(t *testing.T) {
 			},
 			func(g Gomega, f *fixture) { f.operand(g, "gateway") },
 		},
+		"Service of the pods deleted": {
+			func(f *fixture) {
+				s, err := get[corev1.Service](f, v1alpha1.PeersServiceName("gateway"))
+				f.Expect(err).NotTo(HaveOccurred())
+				f.Expect(admin.Delete(f.ctx, s)).To(Succeed())
+			},
+			func(g Gomega, f *fixture) { f.operand(g, "gateway") },
+		},
+		"Service of the pods without those that start or end": {
+			func(f *fixture) {
+				edit(f, v1alpha1.PeersServiceName("gateway"), func(s *corev1.Service) { s.Spec.PublishNotReadyAddresses = false })
+			},
+			func(g Gomega, f *fixture) {
+				s, err := get[corev1.Service](f, v1alpha1.PeersServiceName("gateway"))
+				g.Expect(err).NotTo(HaveOccurred())
+				g.Expect(s.Spec.PublishNotReadyAddresses).To(BeTrue())
+			},
+		},
 		"Lease relabelled": {
 			func(f *fixture) {
 				edit(f, key, func(l *coordinationv1.Lease) { l.Labels[v1alpha1.VirtualMCPServerLabel] = "other" })

@@ -38,11 +38,14 @@ func TestForeignObjectsAreNotTakenOver(t *testing.T) {
 		"Service": {func(m metav1.ObjectMeta) client.Object {
 			return &corev1.Service{ObjectMeta: m, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
 		}, v1alpha1.ConditionServiceReady},
+		kindPeers: {func(m metav1.ObjectMeta) client.Object {
+			return &corev1.Service{ObjectMeta: m, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
+		}, v1alpha1.ConditionServiceReady},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
-			o := c.foreign(f.meta("vmcp-gateway"))
+			o := c.foreign(f.meta(nameOf(name, "gateway")))
 			f.create(o, f.group("team"), f.server("gateway", "team"))
 			f.eventually("gateway",
 				haveCondition(c.condition, metav1.ConditionFalse, v1alpha1.ReasonNotOwned),

@@ -64,6 +64,9 @@ func TestAppliesAreCounted(t *testing.T) {
 	kinds := func() []string {
 		all := []string{"VirtualMCPServer"}
 		for kind := range operandKinds() {
+			if kind == kindPeers {
+				kind = "Service" // there are two
+			}
 			all = append(all, kind)
 		}
 		return all

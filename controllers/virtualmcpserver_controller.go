@@ -266,6 +266,11 @@ func (r *VirtualMCPServerReconciler) apply(ctx context.Context, scope *virtualMC
 			f.lease, err = ensure[coordinationv1.Lease](ctx, r.Client, scope.server, o.Lease, coordinationv1ac.ExtractLease)
 			return err
 		}},
+		// Before the pods, for which it is there to be looked up: that it is not would be remembered by DNS.
+		{v1alpha1.ConditionServiceReady, func() error {
+			_, err := ensure[corev1.Service](ctx, r.Client, scope.server, o.PeersService, corev1ac.ExtractService)
+			return err
+		}},
 		{v1alpha1.ConditionDeploymentReady, func() error { return r.stopAutoscaling(ctx, scope.server) }},
 		{v1alpha1.ConditionDeploymentReady, func() error {
 			least, err := r.leastPods(ctx, scope.server)

@@ -40,14 +40,26 @@ func operandKinds() map[string]client.Object {
 		"Lease":          &coordinationv1.Lease{},
 		"Deployment":     &appsv1.Deployment{},
 		"Service":        &corev1.Service{},
+		kindPeers:        &corev1.Service{},
 	}
+}
+
+// kindPeers stands for the headless Service of the pods.
+const kindPeers = "Service of the pods"
+
+// nameOf is the name of an object of a VirtualMCPServer.
+func nameOf(kind, server string) string {
+	if kind == kindPeers {
+		return v1alpha1.PeersServiceName(server)
+	}
+	return v1alpha1.OperandName(server)
 }
 
 // operand reads all objects of a VirtualMCPServer, or fails on the first that is not there.
 func (f *fixture) operand(g Gomega, server string) map[string]client.Object {
 	objects := operandKinds()
 	for kind, o := range objects {
-		key := client.ObjectKey{Namespace: f.namespace, Name: v1alpha1.OperandName(server)}
+		key := client.ObjectKey{Namespace: f.namespace, Name: nameOf(kind, server)}
 		g.Expect(admin.Get(f.ctx, key, o)).To(Succeed(), kind)
 	}
 	return objects

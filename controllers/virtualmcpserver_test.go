@@ -124,7 +124,7 @@ func TestUnknownGroup(t *testing.T) {
 	f.Expect(s.Status.ObservedGeneration).To(Equal(s.Generation), "the verdict on the generation is the operator's own")
 	f.Consistently(func(g Gomega) {
 		for kind, o := range operandKinds() {
-			key := client.ObjectKey{Namespace: f.namespace, Name: v1alpha1.OperandName("gateway")}
+			key := client.ObjectKey{Namespace: f.namespace, Name: nameOf(kind, "gateway")}
 			g.Expect(client.IgnoreNotFound(admin.Get(f.ctx, key, o))).To(Succeed())
 			g.Expect(o.GetUID()).To(BeEmpty(), "%s was created", kind)
 		}

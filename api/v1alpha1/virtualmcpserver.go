@@ -9,9 +9,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// OperandName is the name of everything that the operator provisions for a VirtualMCPServer: ServiceAccount, Role,
+// OperandName is the name of everything that the operator provisions for a VirtualMCPServer, but for one Service: ServiceAccount, Role,
 // RoleBinding, ConfigMap, Lease, Deployment and Service, and the Secret with its session keys.
 func OperandName(virtualMCPServer string) string { return "vmcp-" + virtualMCPServer }
+
+// PeersServiceName is the name of the headless Service by which the pods of a VirtualMCPServer find each other. No VirtualMCPServer and no
+// MCPBackend has an object of this name.
+func PeersServiceName(virtualMCPServer string) string { return "mcp-peers-" + virtualMCPServer }
 
 // Ports of the runtime.
 const (
@@ -19,6 +23,8 @@ const (
 	GatewayPort int32 = 4483
 	// AdminPort is the TCP port of /livez, /readyz and /metrics in the runtime's pod.
 	AdminPort int32 = 4484
+	// PeerPort is the TCP port at which the pods of one gateway reach each other.
+	PeerPort int32 = 4485
 	// ServicePort is the TCP port of the runtime's Service, unless spec.endpoint.service.port says otherwise.
 	ServicePort int32 = 80
 	// EndpointPath is the HTTP path of the MCP endpoint.

@@ -41,8 +41,9 @@ const (
 	componentGateway = "gateway"
 	product          = "vmcp"
 
-	// placeholder is the name of every object in the base, and of its container.
-	placeholder = "vmcp"
+	// placeholder is the name of every object in the base but one, and of its container; placeholderPeers is that of the other one.
+	placeholder      = "vmcp"
+	placeholderPeers = "mcp-peers"
 
 	// kindAutoscaler is the kind of the object that not every gateway has.
 	kindAutoscaler = "HorizontalPodAutoscaler"
@@ -53,6 +54,7 @@ const (
 	EnvName      = "VMCP_NAME"
 	EnvNamespace = "VMCP_NAMESPACE"
 	EnvPodName   = "POD_NAME"
+	EnvPodIP     = "POD_IP"
 	// EnvOutgoingAuthSource is the source of backends that the pod was rolled for.
 	EnvOutgoingAuthSource = "VMCP_OUTGOING_AUTH_SOURCE"
 )
@@ -229,7 +231,8 @@ func newPatches(in Input) ([]kustomize.Patch, error) {
 		return nil, err
 	}
 	// A selector without a kind selects every object of the base.
-	return append(patches, kustomize.Patch{Patch: owner, Target: &kustomize.Selector{ResId: resid.ResId{Name: placeholder}}}), nil
+	every := &kustomize.Selector{ResId: resid.ResId{Name: "(" + placeholder + "|" + placeholderPeers + ")"}}
+	return append(patches, kustomize.Patch{Patch: owner, Target: every}), nil
 }
 
 func deploymentSpec(in Input) *appsv1ac.DeploymentSpecApplyConfiguration {
@@ -270,7 +273,7 @@ func servicePatch(s v1alpha1.EndpointService) []jsonPatch {
 // annotateService adds the annotations of the Service alone. They win over those of all objects, which Kustomize adds last.
 func annotateService(resources resmap.ResMap, annotations map[string]v1alpha1.AnnotationValue) error {
 	for _, r := range resources.Resources() {
-		if r.GetKind() != "Service" || len(annotations) == 0 {
+		if fieldOf(r) != "Service" || len(annotations) == 0 {
 			continue
 		}
 		all := r.GetAnnotations()
@@ -290,6 +293,7 @@ func container(in Input) *corev1ac.ContainerApplyConfiguration {
 			corev1ac.EnvVar().WithName(EnvName).WithValue(in.Name),
 			corev1ac.EnvVar().WithName(EnvNamespace).WithValue(in.Namespace),
 			fieldEnv(EnvPodName, "metadata.name"),
+			fieldEnv(EnvPodIP, "status.podIP"),
 			fieldEnv(EnvOutgoingAuthSource, "metadata.annotations['"+v1alpha1.OutgoingAuthSourceAnnotation+"']"),
 		)
 	for _, e := range in.ProxyEnv {

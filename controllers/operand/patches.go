@@ -31,7 +31,7 @@ import (
 func applyPatches(rendered *Operand, resources resmap.ResMap, patches []v1alpha1.Patch) (*Operand, error) {
 	byKind := map[string]*resource.Resource{}
 	for _, r := range resources.Resources() {
-		byKind[r.GetKind()] = r
+		byKind[fieldOf(r)] = r
 	}
 	was, err := newObjects(rendered)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"path"
 	"reflect"
+	"strings"
 
 	appsv1 "k8s.io/client-go/applyconfigurations/apps/v1"
 	autoscalingv2 "k8s.io/client-go/applyconfigurations/autoscaling/v2"
@@ -48,6 +49,8 @@ type Operand struct {
 	Lease          *coordinationv1.LeaseApplyConfiguration
 	Deployment     *appsv1.DeploymentApplyConfiguration
 	Service        *corev1.ServiceApplyConfiguration
+	// PeersService is the headless Service by which the pods find each other. Patches do not reach it.
+	PeersService *corev1.ServiceApplyConfiguration
 	// HorizontalPodAutoscaler is nil if there is to be none.
 	HorizontalPodAutoscaler *autoscalingv2.HorizontalPodAutoscalerApplyConfiguration
 }
@@ -106,9 +109,9 @@ func newFileSystem(overlay []byte) (filesys.FileSystem, error) {
 // decode sorts rendered resources into an Operand: exactly one of each kind, and no field that its type does not have.
 func decode(resources resmap.ResMap) (*Operand, error) {
 	o := &Operand{}
-	targets := o.byKind()
+	targets := o.byField()
 	for _, r := range resources.Resources() {
-		kind := r.GetKind()
+		kind := fieldOf(r)
 		target, ok := targets[kind]
 		if !ok {
 			return nil, fmt.Errorf("%s %s: not one object of a kind that a gateway consists of", kind, r.GetName())
@@ -139,8 +142,16 @@ func decodeStrict(r *resource.Resource, target any) error {
 	return errors.Join(append(strict, err)...)
 }
 
-// byKind allocates every object of o and returns pointers to them by kind.
-func (o *Operand) byKind() map[string]any {
+// fieldOf is the field of an Operand that a rendered resource belongs to: that of its kind, of which there is one.
+func fieldOf(r *resource.Resource) string {
+	if strings.HasPrefix(r.GetName(), placeholderPeers+"-") {
+		return "PeersService"
+	}
+	return r.GetKind()
+}
+
+// byField allocates every object of o and returns pointers to them by field.
+func (o *Operand) byField() map[string]any {
 	kinds := map[string]any{}
 	v := reflect.ValueOf(o).Elem()
 	for i := range v.NumField() {

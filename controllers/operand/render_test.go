@@ -101,7 +101,7 @@ func TestRenderGolden(t *testing.T) {
 			g := NewWithT(t)
 			o, err := operand.Render(in)
 			g.Expect(err).NotTo(HaveOccurred())
-			objects := []any{o.ServiceAccount, o.Role, o.RoleBinding, o.ConfigMap, o.Lease, o.Deployment, o.Service}
+			objects := []any{o.ServiceAccount, o.Role, o.RoleBinding, o.ConfigMap, o.Lease, o.Deployment, o.Service, o.PeersService}
 			if in.Autoscaling != nil {
 				objects = append(objects, o.HorizontalPodAutoscaler)
 			} else {
@@ -174,6 +174,7 @@ func TestRenderedPortsAreThoseOfTheAPI(t *testing.T) {
 	g.Expect(deployment(t, o).Spec.Template.Spec.Containers[0].Ports).To(ConsistOf(
 		corev1.ContainerPort{Name: "http", ContainerPort: v1alpha1.GatewayPort, Protocol: corev1.ProtocolTCP},
 		corev1.ContainerPort{Name: "admin", ContainerPort: v1alpha1.AdminPort, Protocol: corev1.ProtocolTCP},
+		corev1.ContainerPort{Name: "peers", ContainerPort: v1alpha1.PeerPort, Protocol: corev1.ProtocolTCP},
 	))
 	g.Expect(*o.Service.Spec.Ports[0].Port).To(Equal(v1alpha1.ServicePort))
 	g.Expect(o.Service.Spec.Ports[0].TargetPort.StrVal).To(Equal("http"))
@@ -201,6 +202,37 @@ func TestRenderedSessionKeysAreThoseOfTheAPI(t *testing.T) {
 	i := slices.Index(args, "--session-keys-dir")
 	g.Expect(i).To(BeNumerically(">", 0))
 	g.Expect(args[i+1]).To(Equal(configv1alpha1.SessionKeysDir))
+}
+
+// The pods find each other by a Service that has all of them, those that start or end included, and whose name DNS answers for.
+func TestPodsFindEachOther(t *testing.T) {
+	g := NewWithT(t)
+	in := input(strings.Repeat("a", 52))
+	in.Service = v1alpha1.EndpointService{Type: corev1.ServiceTypeLoadBalancer, Port: 8443, Annotations: map[string]v1alpha1.AnnotationValue{"a": "b"}}
+	in.Patches = []v1alpha1.Patch{{Target: v1alpha1.PatchTarget{Kind: "Service"}, Patch: "spec: {sessionAffinity: ClientIP}"}}
+	o, err := operand.Render(in)
+	g.Expect(err).NotTo(HaveOccurred())
+	s := o.PeersService
+	g.Expect(*s.Name).To(Equal(v1alpha1.PeersServiceName(in.Name)))
+	g.Expect(len(*s.Name)).To(BeNumerically("<=", 63))
+	g.Expect(*s.Spec.ClusterIP).To(Equal(corev1.ClusterIPNone))
+	g.Expect(*s.Spec.PublishNotReadyAddresses).To(BeTrue())
+	g.Expect(s.Spec.Selector).To(Equal(operand.SelectorLabels(in.Name)))
+	g.Expect(s.Spec.Ports).To(HaveLen(1))
+	g.Expect(*s.Spec.Ports[0].Port).To(Equal(v1alpha1.PeerPort))
+	g.Expect(s.Spec.Ports[0].TargetPort.StrVal).To(Equal("peers"))
+	g.Expect(s.OwnerReferences).To(Equal(o.Service.OwnerReferences))
+	// What is said of the Service is said of the one for clients.
+	g.Expect(s.Annotations).To(BeEmpty())
+	g.Expect(s.Spec.Type).To(BeNil())
+	g.Expect(s.Spec.SessionAffinity).To(BeNil())
+	g.Expect(*o.Service.Spec.SessionAffinity).To(Equal(corev1.ServiceAffinityClientIP))
+
+	c := deployment(t, o).Spec.Template.Spec.Containers[0]
+	g.Expect(c.Args).To(ContainElements("--peer-listen=:4485", "--peers=mcp-peers-$(VMCP_NAME):4485"))
+	g.Expect(c.Env).To(ContainElement(corev1.EnvVar{Name: operand.EnvPodIP, ValueFrom: &corev1.EnvVarSource{
+		FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status.podIP"},
+	}}))
 }
 
 func TestRoleReachesNoSecretAndNoSibling(t *testing.T) {
