@@ -16,6 +16,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
@@ -79,30 +81,35 @@ func ParseNamespaces(value string) []string {
 // kind that is not listed here fails instead of filling the memory.
 func CacheOptions(namespaces []string) cache.Options {
 	byLabel := labels.SelectorFromSet(labels.Set{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue})
-	options := cache.Options{
-		ReaderFailOnMissingInformer: true,
-		ByObject: map[client.Object]cache.ByObject{
-			&rbacv1.Role{}: {Label: byLabel, Transform: fingerprinted(rbacv1ac.ExtractRole, trimNothing)},
-			&rbacv1.RoleBinding{}: {
-				Label: byLabel, Transform: fingerprinted(rbacv1ac.ExtractRoleBinding, trimRoleBinding),
-			},
-			&corev1.ConfigMap{}: {
-				Label: byLabel, Transform: fingerprinted(corev1ac.ExtractConfigMap, trimConfigMap),
-			},
-			&coordinationv1.Lease{}: {
-				Label: byLabel, Transform: fingerprinted(coordinationv1ac.ExtractLease, trimNothing),
-			},
-			&appsv1.Deployment{}: {
-				Label: byLabel, Transform: fingerprinted(appsv1ac.ExtractDeployment, trimDeployment),
-			},
-			&autoscalingv2.HorizontalPodAutoscaler{}: {
-				Label: byLabel, Transform: fingerprinted(autoscalingv2ac.ExtractHorizontalPodAutoscaler, trimAutoscaler),
-			},
-
-			&corev1.ServiceAccount{}: {Transform: ours(fingerprinted(corev1ac.ExtractServiceAccount, trimNothing), trimForeign)},
-			&corev1.Service{}:        {Transform: ours(fingerprinted(corev1ac.ExtractService, trimNothing), trimForeign)},
+	options := watched(namespaces)
+	options.ReaderFailOnMissingInformer = true
+	options.ByObject = map[client.Object]cache.ByObject{
+		&rbacv1.Role{}: {Label: byLabel, Transform: fingerprinted(rbacv1ac.ExtractRole, trimNothing)},
+		&rbacv1.RoleBinding{}: {
+			Label: byLabel, Transform: fingerprinted(rbacv1ac.ExtractRoleBinding, trimRoleBinding),
 		},
+		&corev1.ConfigMap{}: {
+			Label: byLabel, Transform: fingerprinted(corev1ac.ExtractConfigMap, trimConfigMap),
+		},
+		&coordinationv1.Lease{}: {
+			Label: byLabel, Transform: fingerprinted(coordinationv1ac.ExtractLease, trimNothing),
+		},
+		&appsv1.Deployment{}: {
+			Label: byLabel, Transform: fingerprinted(appsv1ac.ExtractDeployment, trimDeployment),
+		},
+		&autoscalingv2.HorizontalPodAutoscaler{}: {
+			Label: byLabel, Transform: fingerprinted(autoscalingv2ac.ExtractHorizontalPodAutoscaler, trimAutoscaler),
+		},
+
+		&corev1.ServiceAccount{}: {Transform: ours(fingerprinted(corev1ac.ExtractServiceAccount, trimNothing), trimForeign)},
+		&corev1.Service{}:        {Transform: ours(fingerprinted(corev1ac.ExtractService, trimNothing), trimForeign)},
 	}
+	return options
+}
+
+// watched are the options of a cache of the namespaces given, or of all.
+func watched(namespaces []string) cache.Options {
+	var options cache.Options
 	if len(namespaces) > 0 {
 		options.DefaultNamespaces = map[string]cache.Config{}
 		for _, name := range namespaces {
@@ -119,15 +126,29 @@ func trimForeign(o any) (any, error) {
 		return o, nil //nolint:nilerr // A tombstone of the informer has no metadata and nothing to trim.
 	}
 	m.SetManagedFields(nil)
-	m.SetAnnotations(nil)
+	m.SetAnnotations(memberAnnotations(m))
 	switch o := o.(type) {
 	case *corev1.ServiceAccount:
 		o.Secrets, o.ImagePullSecrets = nil, nil
 	case *corev1.Service:
-		o.Spec = corev1.ServiceSpec{Ports: o.Spec.Ports}
+		o.Spec = corev1.ServiceSpec{Type: o.Spec.Type, Ports: o.Spec.Ports}
 		o.Status = corev1.ServiceStatus{}
 	}
 	return o, nil
+}
+
+// memberAnnotations are the annotations by which a labelled Service says where its MCP endpoint is.
+func memberAnnotations(m metav1.Object) map[string]string {
+	if m.GetLabels()[v1alpha1.GroupLabel] == "" {
+		return nil
+	}
+	kept := map[string]string{}
+	for _, key := range []string{v1alpha1.PortAnnotation, v1alpha1.PathAnnotation, v1alpha1.TransportAnnotation} {
+		if value, there := m.GetAnnotations()[key]; there {
+			kept[key] = value
+		}
+	}
+	return kept
 }
 
 // Indexes of the cache.
@@ -198,6 +219,8 @@ func groupRefOf(o client.Object) string {
 		return o.Spec.GroupRef.Name
 	case *v1alpha1.MCPBackend:
 		return o.Spec.GroupRef.Name
+	case *corev1.Service, *unstructured.Unstructured:
+		return o.GetLabels()[v1alpha1.GroupLabel]
 	default:
 		return ""
 	}

@@ -6,6 +6,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -17,6 +18,10 @@ type Settings struct {
 	RuntimeImage string
 	// ProxyEnv are the proxy variables that runtimes get, possibly none.
 	ProxyEnv []corev1.EnvVar
+	// Namespaces are those that the manager watches; none means all.
+	Namespaces []string
+	// MCPServersInterval is the time between two looks whether MCPServers of mcp.x-k8s.io are installed by now. Zero means a minute.
+	MCPServersInterval time.Duration
 	// OLM is nil where OLM did not install the operator: then nothing is told to it.
 	OLM *OLMSettings
 }
@@ -34,6 +39,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, settings Settings) error {
 		{VirtualMCPServerController, func(c Client) error {
 			r := &VirtualMCPServerReconciler{
 				Client: c, RuntimeImage: settings.RuntimeImage, ProxyEnv: settings.ProxyEnv, examined: examined,
+				mcpServers: mcpServers{namespaces: settings.Namespaces, interval: settings.MCPServersInterval},
 			}
 			return r.SetupWithManager(mgr)
 		}},

@@ -53,6 +53,7 @@ type VirtualMCPServerReconciler struct {
 	heartbeats heartbeats
 	pods       perObject[podWatch]
 	writes     statusWrites
+	mcpServers mcpServers
 	// examined tells others what became of each object; nil if nobody asks.
 	examined *examinations
 }
@@ -72,6 +73,8 @@ type VirtualMCPServerReconciler struct {
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=delete
 //
+// +kubebuilder:rbac:groups=mcp.x-k8s.io,resources=mcpservers,verbs=get;list;watch
+//
 // Rights of the runtime that the operator does not use itself:
 // +kubebuilder:rbac:groups=vmcp.dev,resources=mcpbackends;mcpexternalauthconfigs,verbs=get;list;watch
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=update
@@ -80,6 +83,8 @@ type VirtualMCPServerReconciler struct {
 type virtualMCPServerScope struct {
 	// server is the object as the cache has it. It is never modified.
 	server *v1alpha1.VirtualMCPServer
+	// group is its MCPGroup, as the cache has it; nil until it is found. It is never modified.
+	group *v1alpha1.MCPGroup
 	// input is what operand is rendered from, and boundConfigs name the MCPExternalAuthConfigs whose Roles the runtime gets.
 	input        operand.Input
 	boundConfigs []string
@@ -195,7 +200,7 @@ func (r *VirtualMCPServerReconciler) findGroup(ctx context.Context, scope *virtu
 	if err != nil {
 		return false, fmt.Errorf("reading MCPGroup %s: %w", key.Name, err)
 	}
-	scope.facts.groupFound = group != nil
+	scope.group, scope.facts.groupFound = group, group != nil
 	return scope.facts.groupFound, nil
 }
 
@@ -385,7 +390,7 @@ func (r *VirtualMCPServerReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	}
 	owner := enqueueOwner(mgr, &v1alpha1.VirtualMCPServer{})
 	referrers := enqueueReferrers(r.Client, func() client.ObjectList { return &v1alpha1.VirtualMCPServerList{} }, indexGroupRef)
-	return b.
+	c, err := b.
 		Watches(&corev1.ServiceAccount{}, owner).
 		Watches(&rbacv1.Role{}, owner).
 		Watches(&rbacv1.RoleBinding{}, owner).
@@ -397,7 +402,12 @@ func (r *VirtualMCPServerReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, owner).
 		Watches(&v1alpha1.MCPBackend{}, r.enqueueStaticServers(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.MCPExternalAuthConfig{}, r.enqueueStaticServers()).
-		Watches(&v1alpha1.MCPGroup{}, referrers, builder.WithPredicates(existenceChanged())).
+		Watches(&corev1.Service{}, r.enqueueStaticServers(), builder.WithPredicates(labelledMembers())).
+		Watches(&v1alpha1.MCPGroup{}, referrers, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WithOptions(controllerOptions()).
-		Complete(r)
+		Build(r)
+	if err != nil {
+		return err
+	}
+	return r.mcpServers.watch(mgr, c, r.enqueueStaticServers())
 }

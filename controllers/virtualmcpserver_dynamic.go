@@ -14,6 +14,8 @@ type dynamicStrategy struct{}
 func (dynamicStrategy) complete(_ context.Context, scope *virtualMCPServerScope) error {
 	auth := scope.server.Spec.OutgoingAuth
 	scope.input.DiscoversBackends = true
+	scope.input.Discovery = scope.group.Spec.Discovery
+	scope.input.Configuration.Discovery = scope.group.Spec.Discovery
 	scope.input.Configuration.DefaultAuth = auth.Default
 	scope.input.Configuration.BackendAuths = auth.Backends
 	scope.boundConfigs = auth.ConfigNames()

@@ -18,7 +18,7 @@ type strategy interface {
 // strategyFor chooses the strategy for a valid source; validate has refused any other.
 func (r *VirtualMCPServerReconciler) strategyFor(source v1alpha1.OutgoingAuthSource) strategy {
 	if source == v1alpha1.OutgoingAuthSourceInline {
-		return staticStrategy{r.Client}
+		return staticStrategy{r.Client, &r.mcpServers}
 	}
 	return dynamicStrategy{}
 }

@@ -4,7 +4,6 @@
 package controllers
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,36 +15,25 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
 
-// kindMCPBackend is the kind of the backends that MCPBackends describe.
-const kindMCPBackend = "MCPBackend"
-
-// resolveBackends turns the backends of a group into what a gateway of source inline serves, in the one order of backends. configs
-// are the MCPExternalAuthConfigs of the namespace that are named, by name.
+// resolveBackends turns the members of a group into what a gateway of source inline serves, in the same order. configs are the
+// MCPExternalAuthConfigs of the namespace that are named, by name.
 func resolveBackends(
-	auth v1alpha1.OutgoingAuth, backends []v1alpha1.MCPBackend, configs map[string]*v1alpha1.MCPExternalAuthConfig,
+	auth v1alpha1.OutgoingAuth, members []v1alpha1.Member, configs map[string]*v1alpha1.MCPExternalAuthConfig,
 ) []configv1alpha1.Backend {
-	resolved := make([]configv1alpha1.Backend, len(backends))
-	for i := range backends {
-		resolved[i] = resolveBackend(auth, &backends[i], configs)
+	resolved := make([]configv1alpha1.Backend, len(members))
+	for i, m := range members {
+		resolved[i] = resolveBackend(auth, m, configs)
 	}
-	slices.SortFunc(resolved, func(a, b configv1alpha1.Backend) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
-	})
 	return resolved
 }
 
 func resolveBackend(
-	auth v1alpha1.OutgoingAuth, b *v1alpha1.MCPBackend, configs map[string]*v1alpha1.MCPExternalAuthConfig,
+	auth v1alpha1.OutgoingAuth, m v1alpha1.Member, configs map[string]*v1alpha1.MCPExternalAuthConfig,
 ) configv1alpha1.Backend {
 	resolved := configv1alpha1.Backend{
-		Kind:              kindMCPBackend,
-		Name:              b.Name,
-		Source:            b.Source(),
-		URL:               b.URL(),
-		Transport:         b.WireTransport(),
-		DeclaredTransport: cmp.Or(b.Spec.Transport, v1alpha1.TransportStreamableHTTP),
+		Kind: m.Kind, Name: m.Name, Source: m.Source, URL: m.URL, Transport: m.Transport, DeclaredTransport: m.DeclaredTransport,
 	}
-	chosen := auth.Resolve(b.Name, b.Spec.ExternalAuthConfigRef, func(name string) *v1alpha1.MCPExternalAuthConfig { return configs[name] })
+	chosen := m.ResolveAuth(auth, func(name string) *v1alpha1.MCPExternalAuthConfig { return configs[name] })
 	if chosen.Config != "" {
 		resolved.Auth = &configv1alpha1.Auth{ConfigRef: v1alpha1.LocalReference{Name: chosen.Config}}
 		if chosen.Reason == "" {
@@ -53,12 +41,8 @@ func resolveBackend(
 			chosen.Reason, chosen.Message = unusable(configs[chosen.Config])
 		}
 	}
-	if err := b.Validate().ToAggregate(); err != nil {
-		// An address that was not accepted is neither called nor reported: it may hold a credential.
-		resolved.URL = ""
-		resolved.Refused = &configv1alpha1.Refusal{
-			Status: v1alpha1.BackendUnavailable, Reason: v1alpha1.ReasonInvalidSpec, Message: err.Error(),
-		}
+	if m.Reason != "" {
+		resolved.Refused = &configv1alpha1.Refusal{Status: v1alpha1.BackendUnavailable, Reason: m.Reason, Message: m.Message}
 	} else if chosen.Reason != "" {
 		resolved.Refused = &configv1alpha1.Refusal{
 			Status: v1alpha1.BackendUnauthenticated, Reason: chosen.Reason, Message: chosen.Message,
@@ -82,11 +66,11 @@ func unusable(config *v1alpha1.MCPExternalAuthConfig) (reason, message string) {
 	}
 }
 
-// authConfigNames are the names of the MCPExternalAuthConfigs that are chosen for backends, each once.
-func authConfigNames(auth v1alpha1.OutgoingAuth, backends []v1alpha1.MCPBackend) []string {
+// authConfigNames are the names of the MCPExternalAuthConfigs that are chosen for members, each once.
+func authConfigNames(auth v1alpha1.OutgoingAuth, members []v1alpha1.Member) []string {
 	names := map[string]bool{}
-	for i := range backends {
-		if name := auth.ConfigFor(backends[i].Name, backends[i].Spec.ExternalAuthConfigRef); name != "" {
+	for _, m := range members {
+		if name := auth.ConfigFor(m.Name, m.AuthRef); name != "" {
 			names[name] = true
 		}
 	}

@@ -34,6 +34,14 @@ func authConfig(name string, status metav1.ConditionStatus, reason string, obser
 	}
 }
 
+func members(backends ...v1alpha1.MCPBackend) []v1alpha1.Member {
+	var members []v1alpha1.Member
+	for i := range backends {
+		members = append(members, backends[i].Member())
+	}
+	return v1alpha1.Members(members...)
+}
+
 func TestResolveBackends(t *testing.T) {
 	t.Parallel()
 	ref := func(name string) *v1alpha1.LocalReference { return &v1alpha1.LocalReference{Name: name} }
@@ -100,7 +108,7 @@ func TestResolveBackends(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := NewWithT(t)
-			got := resolveBackends(c.auth, []v1alpha1.MCPBackend{c.backend}, configs)
+			got := resolveBackends(c.auth, members(c.backend), configs)
 			g.Expect(got).To(Equal([]configv1alpha1.Backend{c.want}))
 			g.Expect(credentialSecrets(got)).To(Equal(c.secrets))
 		})
@@ -109,14 +117,14 @@ func TestResolveBackends(t *testing.T) {
 	t.Run("invalid MCPExternalAuthConfig", func(t *testing.T) {
 		t.Parallel()
 		g := NewWithT(t)
-		got := resolveBackends(v1alpha1.OutgoingAuth{}, []v1alpha1.MCPBackend{backend("docs", ref("invalid"))}, configs)[0]
+		got := resolveBackends(v1alpha1.OutgoingAuth{}, members(backend("docs", ref("invalid"))), configs)[0]
 		g.Expect(got.Auth.Spec).To(BeZero())
 		g.Expect(got.Refused.Reason).To(Equal(v1alpha1.ReasonAuthConfigInvalid))
 	})
 	t.Run("invalid backend", func(t *testing.T) {
 		t.Parallel()
 		g := NewWithT(t)
-		got := resolveBackends(v1alpha1.OutgoingAuth{}, []v1alpha1.MCPBackend{twoSources}, configs)
+		got := resolveBackends(v1alpha1.OutgoingAuth{}, members(twoSources), configs)
 		g.Expect(got[0].URL).To(BeEmpty())
 		g.Expect(got[0].Refused.Status).To(Equal(v1alpha1.BackendUnavailable))
 		g.Expect(got[0].Refused.Reason).To(Equal(v1alpha1.ReasonInvalidSpec))
@@ -125,7 +133,7 @@ func TestResolveBackends(t *testing.T) {
 	t.Run("order", func(t *testing.T) {
 		t.Parallel()
 		g := NewWithT(t)
-		got := resolveBackends(v1alpha1.OutgoingAuth{}, []v1alpha1.MCPBackend{backend("b", ref("good")), backend("a", ref("good"))}, configs)
+		got := resolveBackends(v1alpha1.OutgoingAuth{}, members(backend("b", ref("good")), backend("a", ref("good"))), configs)
 		g.Expect([]string{got[0].Name, got[1].Name}).To(Equal([]string{"a", "b"}))
 		g.Expect(credentialSecrets(got)).To(Equal([]string{"secret-of-good"}))
 		g.Expect(resolveBackends(v1alpha1.OutgoingAuth{}, nil, nil)).To(BeEmpty())

@@ -71,6 +71,16 @@ func existenceChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }}
 }
 
+// labelledMembers passes what happens to objects that join a group by a label, or joined one before.
+func labelledMembers() predicate.Predicate {
+	joins := func(o client.Object) bool { return v1alpha1.Joins(o, o.GetLabels()[v1alpha1.GroupLabel]) }
+	p := predicate.NewPredicateFuncs(joins)
+	return predicate.Funcs{
+		CreateFunc: p.Create, DeleteFunc: p.Delete, GenericFunc: p.Generic,
+		UpdateFunc: func(e event.UpdateEvent) bool { return joins(e.ObjectOld) || joins(e.ObjectNew) },
+	}
+}
+
 // metadataChanged says whether an update touches what the operator applies to an object whose spec is somebody else's.
 func metadataChanged(before, after client.Object) bool {
 	return !maps.Equal(before.GetLabels(), after.GetLabels()) ||

@@ -76,8 +76,7 @@ func Cluster(ctx context.Context, o ClusterOptions) (Options, error) {
 				return discovery.Inline(c.Backends, o.CredentialsDir)
 			}
 			return discovery.Kubernetes(discovery.KubernetesOptions{
-				Backends: clients.MCPBackends, AuthConfigs: clients.MCPExternalAuthConfigs, Secrets: clients.Secrets,
-				Group: c.Group, Auth: c.OutgoingAuth(), Logger: o.Logger,
+				Clients: clients, Group: c.Group, Discovery: c.Discovery, Auth: c.OutgoingAuth(), Logger: o.Logger,
 			})
 		},
 		Reporter:       reporter,

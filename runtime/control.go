@@ -18,6 +18,7 @@ import (
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/catalog"
+	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
 	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
 	"github.com/vmcp-dev/vmcp-operator/runtime/health"
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
@@ -63,11 +64,10 @@ type control struct {
 	issues    []status.Issue // of catalog
 }
 
-// discovered is a complete list of backends, or the error that there was instead.
+// discovered is a finding of the discovery of that number.
 type discovered struct {
-	epoch   int
-	targets []backend.Target
-	err     error
+	epoch int
+	discovery.Finding
 }
 
 func newControl(o Options) *control {
@@ -136,8 +136,7 @@ func (c *control) discover(ctx context.Context) {
 	epoch, wanted := c.epoch, c.wanted
 	c.group.Go(func() error {
 		err := c.options.Discover(wanted).Run(ctx,
-			func(targets []backend.Target) { send(ctx, c.discoveries, discovered{epoch: epoch, targets: targets}) },
-			func(err error) { send(ctx, c.discoveries, discovered{epoch: epoch, err: err}) })
+			func(f discovery.Finding) { send(ctx, c.discoveries, discovered{epoch, f}) })
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("discovering the backends of group %q: %w", wanted.Group, err)
 		}
@@ -160,7 +159,7 @@ func (c *control) configure(ctx context.Context, next *configv1alpha1.RuntimeCon
 
 // sameBackends says that two configurations lead to the same backends with the same credentials, none of them the gateway itself.
 func sameBackends(a, b *configv1alpha1.RuntimeConfiguration) bool {
-	return a.Group == b.Group && slices.Equal(a.OwnURLs, b.OwnURLs) && reflect.DeepEqual(a.OutgoingAuth(), b.OutgoingAuth()) && slices.EqualFunc(a.Backends, b.Backends,
+	return a.Group == b.Group && a.Discovery == b.Discovery && slices.Equal(a.OwnURLs, b.OwnURLs) && reflect.DeepEqual(a.OutgoingAuth(), b.OutgoingAuth()) && slices.EqualFunc(a.Backends, b.Backends,
 		func(a, b configv1alpha1.Backend) bool { return reflect.DeepEqual(a, b) })
 }
 
@@ -183,16 +182,19 @@ func (c *control) discovered(ctx context.Context, d discovered) {
 	if d.epoch != c.epoch {
 		return
 	}
-	if d.err != nil {
-		c.discoveryError = d.err.Error()
-		c.options.Logger.Warn("Could not list the backends; those found before are served", "error", d.err)
+	c.discoveryError = ""
+	if d.Problem != nil {
+		c.discoveryError = d.Problem.Error()
+		c.options.Logger.Warn("Could not list all backends; those found before are served", "error", d.Problem)
+	}
+	if !d.Complete {
 		return
 	}
 	moved := c.serving.Group != c.wanted.Group
 	c.adopt()
-	c.listed, c.discoveryError = true, ""
-	listed := make(map[backend.Key]bool, len(d.targets))
-	for _, t := range d.targets {
+	c.listed = true
+	listed := make(map[backend.Key]bool, len(d.Targets))
+	for _, t := range d.Targets {
 		listed[t.Key] = true
 		c.expect(ctx, refuseLoop(t, c.serving.OwnURLs, c.options.Listen))
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube/kubetest"
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
 )
@@ -129,13 +130,13 @@ func (d *discoverer) set(targets ...backend.Target) {
 	d.lists <- targets
 }
 
-func (d *discoverer) Run(ctx context.Context, publish func([]backend.Target), _ func(error)) error {
+func (d *discoverer) Run(ctx context.Context, publish func(discovery.Finding)) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case targets := <-d.lists:
-			publish(targets)
+			publish(discovery.Finding{Complete: true, Targets: targets})
 		}
 	}
 }

@@ -195,6 +195,8 @@ const (
 const (
 	// ReasonNoReport says that the runtime stopped reporting, so that nobody knows.
 	ReasonNoReport = "NoReport"
+	// ReasonNameClash says that another object of the group has the same name, and is the one that is called.
+	ReasonNameClash = "NameClash"
 	// ReasonProbing says that no probe has been answered yet.
 	ReasonProbing = "Probing"
 	// ReasonProbeSucceeded says that the backend answers and its lists could be read.

@@ -66,11 +66,15 @@ func (b *MCPBackend) WireTransport() Transport {
 }
 
 func serviceURL(service, namespace string, port int32, path string) string {
+	return urlOfService("http", 80, service, namespace, port, path)
+}
+
+func urlOfService(scheme string, defaultPort int32, service, namespace string, port int32, path string) string {
 	host := service + "." + namespace + ".svc"
-	if port != 80 {
+	if port != defaultPort {
 		host += ":" + strconv.Itoa(int(port))
 	}
-	return "http://" + host + pathOrDefault(path)
+	return scheme + "://" + host + pathOrDefault(path)
 }
 
 func pathOrDefault(path string) string {

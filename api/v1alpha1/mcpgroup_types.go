@@ -11,6 +11,36 @@ type MCPGroupSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Description string `json:"description,omitempty"`
+
+	// discovery says which objects besides MCPBackends join the group when they are labelled vmcp.dev/group with its name. Whoever may
+	// label one of them then puts tools before every agent of the group, and receives the credentials of outgoingAuth.default.
+	// +optional
+	Discovery GroupDiscovery `json:"discovery,omitzero"`
+}
+
+// DiscoveryMode says whether objects of a kind join a group.
+//
+// +kubebuilder:validation:Enum=Disabled;Labelled
+type DiscoveryMode string
+
+const (
+	// DiscoveryDisabled keeps objects of the kind out.
+	DiscoveryDisabled DiscoveryMode = "Disabled"
+	// DiscoveryLabelled lets those join that are labelled GroupLabel with the name of the group.
+	DiscoveryLabelled DiscoveryMode = "Labelled"
+)
+
+// GroupDiscovery says which kinds join a group by a label.
+type GroupDiscovery struct {
+	// services says whether Services join by the label. Unset means Disabled. A Service says by annotations where its MCP endpoint is:
+	// vmcp.dev/port (name or number; else its only port, or the one named mcp), vmcp.dev/path (else /mcp), vmcp.dev/transport (else
+	// streamable-http). One of type ExternalName is not called.
+	// +optional
+	Services DiscoveryMode `json:"services,omitempty"`
+
+	// mcpServers says whether MCPServers of mcp.x-k8s.io join by the label. Unset means Disabled. Their kind need not be installed.
+	// +optional
+	MCPServers DiscoveryMode `json:"mcpServers,omitempty"`
 }
 
 // MCPGroupStatus is what the operator observed about a group.

@@ -70,8 +70,14 @@ const (
 	CredentialLabel = "vmcp.dev/credential" //nolint:gosec // G101: the name of a label, not a secret.
 	// AuthConfigLabel names the MCPExternalAuthConfig that an object was provisioned for.
 	AuthConfigLabel = "vmcp.dev/authconfig"
-	// GroupLabel names the MCPGroup that an object was provisioned for.
+	// GroupLabel names the MCPGroup that an object was provisioned for. On a Service or an MCPServer that somebody else made it
+	// names the group to join.
 	GroupLabel = "vmcp.dev/group"
+	// PortAnnotation, PathAnnotation and TransportAnnotation say where the MCP endpoint of a Service is that joins a group by
+	// GroupLabel, and how to speak to it.
+	PortAnnotation      = "vmcp.dev/port"
+	PathAnnotation      = "vmcp.dev/path"
+	TransportAnnotation = "vmcp.dev/transport"
 	// ManagedByLabel is the recommended label for the tool that manages an object.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	// ManagedByValue is the value of ManagedByLabel on everything that the operator provisions.

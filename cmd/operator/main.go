@@ -101,7 +101,9 @@ func run(ctx context.Context, f *flags) error {
 	if err := setupProbes(mgr); err != nil {
 		return err
 	}
-	settings := controllers.Settings{RuntimeImage: image, ProxyEnv: proxy.ReadProxyVarsFromEnv()}
+	settings := controllers.Settings{
+		RuntimeImage: image, ProxyEnv: proxy.ReadProxyVarsFromEnv(), Namespaces: controllers.ParseNamespaces(os.Getenv(envWatchNamespace)),
+	}
 	if os.Getenv(olm.ConditionNameVariable) != "" {
 		settings.OLM = &controllers.OLMSettings{NewFactory: newConditions}
 	}

@@ -56,7 +56,7 @@ func serveManifests(cmd *cobra.Command, f serveFlags, log *logging) error {
 	}
 	targets := make([]backend.Target, len(s.Backends))
 	for i, b := range s.Backends {
-		targets[i] = discovery.Authenticate(discovery.TargetOf(b), s.Auth(b), s.Credential)
+		targets[i] = discovery.Authenticate(discovery.TargetOf(b.Member()), s.Auth(b), s.Credential)
 	}
 	slices.SortFunc(targets, func(a, b backend.Target) int { return a.Compare(b.Key) })
 	listen := orDefault(f.listen, loopback, gatewayPort)

@@ -71,6 +71,8 @@ type Input struct {
 	ProxyEnv []corev1.EnvVar
 	// DiscoversBackends gives the runtime the rights to find backends by itself.
 	DiscoversBackends bool
+	// Discovery says which kinds beside MCPBackends it may look for then.
+	Discovery v1alpha1.GroupDiscovery
 	// CredentialSecrets name the Secrets that are mounted into the pods, below configv1alpha1.CredentialsDir; possibly none.
 	CredentialSecrets []string
 	// Configuration is what the runtime is to serve.

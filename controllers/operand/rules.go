@@ -23,9 +23,16 @@ func rules(in Input) []*rbacv1ac.PolicyRuleApplyConfiguration {
 		rule("coordination.k8s.io", "leases", "get", "watch", "update").WithResourceNames(operandName),
 		rule("events.k8s.io", "events", "create"),
 	}
-	if in.DiscoversBackends {
-		r = append(r, rule(v1alpha1.GroupVersion.Group, "mcpbackends", "get", "list", "watch"),
-			rule(v1alpha1.GroupVersion.Group, "mcpexternalauthconfigs", "get", "list", "watch"))
+	if !in.DiscoversBackends {
+		return r
+	}
+	r = append(r, rule(v1alpha1.GroupVersion.Group, "mcpbackends", "get", "list", "watch"),
+		rule(v1alpha1.GroupVersion.Group, "mcpexternalauthconfigs", "get", "list", "watch"))
+	if in.Discovery.Services == v1alpha1.DiscoveryLabelled {
+		r = append(r, rule("", "services", "get", "list", "watch"))
+	}
+	if in.Discovery.MCPServers == v1alpha1.DiscoveryLabelled {
+		r = append(r, rule(v1alpha1.MCPServerGroup, v1alpha1.MCPServerResource, "get", "list", "watch"))
 	}
 	return r
 }

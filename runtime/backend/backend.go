@@ -13,7 +13,7 @@ import (
 )
 
 // KindMCPBackend is the kind of backends that MCPBackend objects describe.
-const KindMCPBackend = "MCPBackend"
+const KindMCPBackend = v1alpha1.KindMCPBackend
 
 // Key identifies a backend within a gateway. Two kinds may share a name.
 type Key struct {

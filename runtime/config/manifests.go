@@ -254,6 +254,9 @@ func (m *manifests) assemble() *Standalone {
 	for _, g := range m.groups {
 		if g.object.Name == group {
 			s.Group = g.object
+			if g.object.Spec.Discovery.Any() {
+				m.warn(g.line("spec.discovery"), "spec.discovery has no effect: there is no cluster in which something could be found")
+			}
 		}
 	}
 	if s.Group == nil && group != "" {

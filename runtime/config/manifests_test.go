@@ -67,8 +67,9 @@ func TestLoadWarnings(t *testing.T) {
 	}
 	want := []string{
 		`F:6: MCPGroup "team" has no backends: VirtualMCPServer "team" serves nothing`,
-		`F:16: MCPBackend "lost" is not served: it belongs to MCPGroup "taem", and VirtualMCPServer "team" serves "team"`,
-		`F:21: nothing refers to MCPExternalAuthConfig "token"`,
+		`F:11: spec.discovery has no effect: there is no cluster in which something could be found`,
+		`F:17: MCPBackend "lost" is not served: it belongs to MCPGroup "taem", and VirtualMCPServer "team" serves "team"`,
+		`F:22: nothing refers to MCPExternalAuthConfig "token"`,
 	}
 	if diff := cmp.Diff(want, strings.Split(strings.ReplaceAll(strings.Join(s.Warnings, "\n"), manifest("warnings.yaml"), "F"), "\n")); diff != "" {
 		t.Error(diff)
@@ -134,7 +135,7 @@ func TestLoadMistakes(t *testing.T) {
 			`F:18: metadata.name: Duplicate value: "one": the VirtualMCPServer of this name is at line 4 already; remove or rename one`,
 		},
 		"syntax.yaml": {
-			`F:5: spec.colour: unknown field; known here: description`,
+			`F:5: spec.colour: unknown field; known here: description, discovery`,
 			`F:11: not YAML: did not find expected ',' or '}'`,
 		},
 		"tab.yaml": {

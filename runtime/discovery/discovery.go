@@ -10,11 +10,19 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 )
 
-// Discoverer yields the backends of a gateway as a stream of complete lists.
+// Finding is what a Discoverer knows at a time.
+type Finding struct {
+	// Complete says that every place where backends may be was read at least once. Only then Targets are the backends, sorted by Key;
+	// what can no longer be read is in them as it was read last.
+	Complete bool
+	Targets  []backend.Target
+	// Problem is why something cannot be read at present, where a person must act upon it; nil if everything can.
+	Problem error
+}
+
+// Discoverer yields the backends of a gateway as a stream of findings.
 type Discoverer interface {
-	// Run calls publish with the complete list of backends, sorted by Key, at first when it is known and then after each
-	// change, and fail when the list cannot be read for a reason that a person must act upon; the list published last is
-	// valid until the next one, and a call of publish ends the failure. The calls come one at a time. Run returns when ctx ends, nil
-	// then, or with the error that makes it impossible to go on.
-	Run(ctx context.Context, publish func([]backend.Target), fail func(error)) error
+	// Run calls publish with the first finding, and then after each change of it. The calls come one at a time. Run returns when ctx
+	// ends, nil then, or with the error that makes it impossible to go on.
+	Run(ctx context.Context, publish func(Finding)) error
 }

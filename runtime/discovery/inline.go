@@ -29,9 +29,9 @@ func Inline(backends []configv1alpha1.Backend, credentialsDir string) Discoverer
 }
 
 // Run implements Discoverer.
-func (i inline) Run(ctx context.Context, publish func([]backend.Target), _ func(error)) error {
+func (i inline) Run(ctx context.Context, publish func(Finding)) error {
 	last := i.targets()
-	publish(last)
+	publish(Finding{Complete: true, Targets: last})
 	look := time.NewTicker(credentialsInterval)
 	defer look.Stop()
 	for {
@@ -42,7 +42,7 @@ func (i inline) Run(ctx context.Context, publish func([]backend.Target), _ func(
 		}
 		if now := i.targets(); !slices.Equal(now, last) {
 			last = now
-			publish(now)
+			publish(Finding{Complete: true, Targets: now})
 		}
 	}
 }

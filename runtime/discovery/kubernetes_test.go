@@ -5,6 +5,7 @@ package discovery_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -31,16 +32,13 @@ type found struct {
 	err   error
 }
 
-func (f *found) publish(targets []backend.Target) {
+func (f *found) publish(finding discovery.Finding) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.lists, f.err = append(f.lists, slices.Clone(targets)), nil
-}
-
-func (f *found) fail(err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.err = err
+	f.err = finding.Problem
+	if finding.Complete {
+		f.lists = append(f.lists, slices.Clone(finding.Targets))
+	}
 }
 
 func (f *found) expect(t *testing.T, want ...string) {
@@ -65,6 +63,21 @@ func (f *found) expect(t *testing.T, want ...string) {
 	})
 }
 
+// expectProblem waits for a problem of which all parts are told.
+func (f *found) expectProblem(t *testing.T, parts ...string) {
+	t.Helper()
+	kubetest.Eventually(t, func() string {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, part := range parts {
+			if f.err == nil || !strings.Contains(f.err.Error(), part) {
+				return fmt.Sprintf("the problem is %v", f.err)
+			}
+		}
+		return ""
+	})
+}
+
 func (f *found) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -78,13 +91,15 @@ func discover(t *testing.T, clients *kube.Clients, group string) *found {
 
 func run(t *testing.T, clients *kube.Clients, group string, outgoing v1alpha1.OutgoingAuth) *found {
 	t.Helper()
-	f := &found{}
-	d := discovery.Kubernetes(discovery.KubernetesOptions{
-		Backends: clients.MCPBackends, AuthConfigs: clients.MCPExternalAuthConfigs, Secrets: clients.Secrets,
-		Group: group, Auth: outgoing, Logger: kubetest.Logger(t),
-	})
+	return runWith(t, discovery.KubernetesOptions{Clients: clients, Group: group, Auth: outgoing})
+}
+
+func runWith(t *testing.T, o discovery.KubernetesOptions) *found {
+	t.Helper()
+	o.Logger = kubetest.Logger(t)
+	f, d := &found{}, discovery.Kubernetes(o)
 	kubetest.Start(t, func(ctx context.Context) {
-		if err := d.Run(ctx, f.publish, f.fail); err != nil {
+		if err := d.Run(ctx, f.publish); err != nil {
 			t.Errorf("discovery ended with: %v", err)
 		}
 	})
@@ -152,35 +167,38 @@ func TestKubernetes_SaysThatARightIsMissing(t *testing.T) {
 	if err := c.Create(t.Context(), remote(namespace, "a", "team", "https://a.example.com/mcp")); err != nil {
 		t.Fatal(err)
 	}
+	clients, grant := stranger(t, c, namespace)
+	f := discover(t, clients, "team")
+	f.expectProblem(t, "MCPBackends", "forbidden")
+	grant("vmcp.dev", "mcpbackends")
+	f.expect(t, "a=https://a.example.com/mcp")
+}
+
+// stranger makes the clients of a runtime without any rights, and what gives it one to a resource.
+func stranger(t *testing.T, c client.Client, namespace string) (clients *kube.Clients, grant func(group, resource string)) {
+	t.Helper()
 	config := kubetest.Config(t)
 	config.Impersonate = rest.ImpersonationConfig{UserName: "runtime-of-" + namespace}
 	clients, err := kube.New(config, namespace, "team")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := discover(t, clients, "team")
-	kubetest.Eventually(t, func() string {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if f.err == nil || !strings.Contains(f.err.Error(), "forbidden") {
-			return "the missing right was not told"
-		}
-		return ""
-	})
-	for _, object := range []client.Object{
-		&rbacv1.Role{
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "runtime"},
-			Rules:      []rbacv1.PolicyRule{{APIGroups: []string{"vmcp.dev"}, Resources: []string{"mcpbackends"}, Verbs: []string{"get", "list", "watch"}}},
-		},
-		&rbacv1.RoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "runtime"},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "runtime"},
-			Subjects:   []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: config.Impersonate.UserName}},
-		},
-	} {
-		if err := c.Create(t.Context(), object); err != nil {
-			t.Fatal(err)
+	return clients, func(group, resource string) {
+		t.Helper()
+		for _, object := range []client.Object{
+			&rbacv1.Role{
+				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: resource},
+				Rules:      []rbacv1.PolicyRule{{APIGroups: []string{group}, Resources: []string{resource}, Verbs: []string{"get", "list", "watch"}}},
+			},
+			&rbacv1.RoleBinding{
+				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: resource},
+				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: resource},
+				Subjects:   []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: config.Impersonate.UserName}},
+			},
+		} {
+			if err := c.Create(t.Context(), object); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	f.expect(t, "a=https://a.example.com/mcp")
 }

@@ -19,8 +19,8 @@ func Static(targets []backend.Target) Discoverer {
 	return static(sorted)
 }
 
-func (s static) Run(ctx context.Context, publish func([]backend.Target), _ func(error)) error {
-	publish(slices.Clone(s))
+func (s static) Run(ctx context.Context, publish func(Finding)) error {
+	publish(Finding{Complete: true, Targets: slices.Clone(s)})
 	<-ctx.Done()
 	return nil
 }

@@ -24,10 +24,13 @@ func TestStaticPublishesOnceInOrder(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var published [][]backend.Target
-	err := discovery.Static(given).Run(ctx, func(targets []backend.Target) {
-		published = append(published, targets)
+	err := discovery.Static(given).Run(ctx, func(f discovery.Finding) {
+		if !f.Complete || f.Problem != nil {
+			t.Errorf("complete %t, problem %v", f.Complete, f.Problem)
+		}
+		published = append(published, f.Targets)
 		cancel() // Run returns only now
-	}, func(err error) { t.Errorf("failed: %v", err) })
+	})
 	if err != nil {
 		t.Error(err)
 	}

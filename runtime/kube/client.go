@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package kube holds the runtime's clients of the API server. They are typed clients over plain REST, so that a runtime makes no
-// request to discover the API and starts, and serves, while the API server is away.
+// request to discover the API, but for a kind of others that may not be installed, and starts, and serves, while the API server is away.
 package kube
 
 import (
@@ -41,6 +41,8 @@ type Clients struct {
 	Leases                 coordinationclient.LeaseInterface
 	ConfigMaps             coreclient.ConfigMapInterface
 	Secrets                coreclient.SecretInterface
+	Services               coreclient.ServiceInterface
+	MCPServers             *MCPServers
 	Events                 eventsclient.EventInterface
 
 	connections *connrotation.ConnectionTracker
@@ -83,11 +85,15 @@ func New(config *rest.Config, namespace, virtualMCPServer string) (*Clients, err
 	}
 	core, err := coreclient.NewForConfigAndClient(config, httpClient)
 	if err != nil {
-		return nil, fmt.Errorf("making the client of ConfigMaps and Secrets: %w", err)
+		return nil, fmt.Errorf("making the client of ConfigMaps, Secrets and Services: %w", err)
 	}
 	events, err := eventsclient.NewForConfigAndClient(config, httpClient)
 	if err != nil {
 		return nil, fmt.Errorf("making the client of Events: %w", err)
+	}
+	mcpServers, err := newMCPServers(config, httpClient, namespace)
+	if err != nil {
+		return nil, err
 	}
 	scheme, err := vmcpScheme()
 	if err != nil {
@@ -110,7 +116,9 @@ func New(config *rest.Config, namespace, virtualMCPServer string) (*Clients, err
 			func() *v1alpha1.MCPExternalAuthConfig { return &v1alpha1.MCPExternalAuthConfig{} },
 			func() *v1alpha1.MCPExternalAuthConfigList { return &v1alpha1.MCPExternalAuthConfigList{} },
 		),
+		MCPServers: mcpServers,
 		Secrets:    core.Secrets(namespace),
+		Services:   core.Services(namespace),
 		Leases:     coordination.Leases(namespace),
 		ConfigMaps: core.ConfigMaps(namespace),
 		Events:     events.Events(namespace),

@@ -94,24 +94,33 @@ func FollowOne[T Object](ctx context.Context, logger *slog.Logger, client Getter
 	})
 }
 
-// FollowList calls on with all objects that the field selector lets through, by name, whenever one of them changes, until ctx ends.
+// Selector says which objects of a kind are followed. What is empty lets all through.
+type Selector struct {
+	// Field and Label are a field selector and a label selector of the API.
+	Field, Label string
+}
+
+func (s Selector) into(options metav1.ListOptions) metav1.ListOptions {
+	options.FieldSelector, options.LabelSelector = s.Field, s.Label
+	return options
+}
+
+// FollowList calls on with all objects that the selector lets through, by name, whenever one of them changes, until ctx ends.
 // The first call has the complete list. It calls failed when the API server answers with an error, such as a missing right; a
 // call of on afterwards means that the failure is over. The map is the receiver's to read until the next call.
-func FollowList[T Object, L runtime.Object](ctx context.Context, logger *slog.Logger, client Lister[L], fieldSelector string, on func(map[string]T), failed func(error)) {
+func FollowList[T Object, L runtime.Object](ctx context.Context, logger *slog.Logger, client Lister[L], selector Selector, on func(map[string]T), failed func(error)) {
 	objects := map[string]T{}
 	check := newFailure(ctx, func() { on(objects) }, failed)
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			options.FieldSelector = fieldSelector
-			list, err := client.List(ctx, options)
+			list, err := client.List(ctx, selector.into(options))
 			if err != nil {
 				check.failed(err)
 			}
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			options.FieldSelector = fieldSelector
-			w, err := client.Watch(ctx, options)
+			w, err := client.Watch(ctx, selector.into(options))
 			check.watched(options, err)
 			return w, err
 		},

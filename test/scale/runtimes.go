@@ -237,7 +237,7 @@ func (r *runtimes) report(ctx context.Context, server client.ObjectKey) (status.
 		}
 		for i := range list.Items {
 			if b := &list.Items[i]; b.Spec.GroupRef.Name == c.Group {
-				targets = append(targets, discovery.TargetOf(b))
+				targets = append(targets, discovery.TargetOf(b.Member()))
 			}
 		}
 	}

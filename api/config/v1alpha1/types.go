@@ -44,6 +44,9 @@ type RuntimeConfiguration struct {
 	// source says who finds the backends: with discovered the runtime does, with inline they are those in backends.
 	Source vmcpv1alpha1.OutgoingAuthSource `json:"source"`
 
+	// discovery says which kinds of objects join the group by a label, for source discovered.
+	Discovery vmcpv1alpha1.GroupDiscovery `json:"discovery,omitzero"`
+
 	// defaultAuth and backendAuths are spec.outgoingAuth.default and spec.outgoingAuth.backends, for source discovered.
 	DefaultAuth  *vmcpv1alpha1.DefaultAuth  `json:"defaultAuth,omitempty"`
 	BackendAuths []vmcpv1alpha1.BackendAuth `json:"backendAuths,omitempty"`

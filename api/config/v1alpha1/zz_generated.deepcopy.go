@@ -72,6 +72,7 @@ func (in *Refusal) DeepCopy() *Refusal {
 func (in *RuntimeConfiguration) DeepCopyInto(out *RuntimeConfiguration) {
 	*out = *in
 	out.TypeMeta = in.TypeMeta
+	out.Discovery = in.Discovery
 	if in.DefaultAuth != nil {
 		in, out := &in.DefaultAuth, &out.DefaultAuth
 		*out = new(apiv1alpha1.DefaultAuth)

@@ -59,6 +59,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EnvVarApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EnvVarSource"):
 		return &apiv1alpha1.EnvVarSourceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GroupDiscovery"):
+		return &apiv1alpha1.GroupDiscoveryApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HeaderInjection"):
 		return &apiv1alpha1.HeaderInjectionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("KeyToPath"):

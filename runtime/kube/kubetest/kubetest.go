@@ -20,6 +20,7 @@ import (
 	"github.com/go-logr/logr"
 	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -89,7 +90,7 @@ func Client(t testing.TB) client.Client {
 // decode with the global one until their connections close, a moment after the test that opened them.
 var kinds = sync.OnceValues(func() (*apiruntime.Scheme, error) {
 	s := apiruntime.NewScheme()
-	return s, errors.Join(scheme.AddToScheme(s), v1alpha1.AddToScheme(s))
+	return s, errors.Join(scheme.AddToScheme(s), v1alpha1.AddToScheme(s), apiextensionsv1.AddToScheme(s))
 })
 
 // ClientOf is a client of another API server, see OwnServer.
@@ -119,7 +120,13 @@ func Namespace(t testing.TB, c client.Client) string {
 // Clients are those of the runtime of a VirtualMCPServer.
 func Clients(t testing.TB, namespace, virtualMCPServer string) *kube.Clients {
 	t.Helper()
-	clients, err := kube.New(Config(t), namespace, virtualMCPServer)
+	return ClientsOf(t, Config(t), namespace, virtualMCPServer)
+}
+
+// ClientsOf are those of a runtime of another API server, see OwnServer.
+func ClientsOf(t testing.TB, config *rest.Config, namespace, virtualMCPServer string) *kube.Clients {
+	t.Helper()
+	clients, err := kube.New(config, namespace, virtualMCPServer)
 	if err != nil {
 		t.Fatal(err)
 	}

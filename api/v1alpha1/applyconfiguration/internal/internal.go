@@ -283,6 +283,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: url
       type:
         scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.DiscoveryMode
+  scalar: string
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.EmptyDirVolume
   map:
     elementType:
@@ -365,6 +367,15 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretKeySelector
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.ExternalAuthType
   scalar: string
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.GroupDiscovery
+  map:
+    fields:
+    - name: mcpServers
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.DiscoveryMode
+    - name: services
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.DiscoveryMode
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.HeaderInjection
   map:
     fields:
@@ -513,6 +524,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: description
       type:
         scalar: string
+    - name: discovery
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.GroupDiscovery
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.MCPGroupStatus
   map:
     fields:

@@ -12,6 +12,9 @@ package v1alpha1
 type MCPGroupSpecApplyConfiguration struct {
 	// description says what the group is for, in a sentence or two for people.
 	Description *string `json:"description,omitempty"`
+	// discovery says which objects besides MCPBackends join the group when they are labelled vmcp.dev/group with its name. Whoever may
+	// label one of them then puts tools before every agent of the group, and receives the credentials of outgoingAuth.default.
+	Discovery *GroupDiscoveryApplyConfiguration `json:"discovery,omitempty"`
 }
 
 // MCPGroupSpecApplyConfiguration constructs a declarative configuration of the MCPGroupSpec type for use with
@@ -25,5 +28,13 @@ func MCPGroupSpec() *MCPGroupSpecApplyConfiguration {
 // If called multiple times, the Description field is set to the value of the last call.
 func (b *MCPGroupSpecApplyConfiguration) WithDescription(value string) *MCPGroupSpecApplyConfiguration {
 	b.Description = &value
+	return b
+}
+
+// WithDiscovery sets the Discovery field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Discovery field is set to the value of the last call.
+func (b *MCPGroupSpecApplyConfiguration) WithDiscovery(value *GroupDiscoveryApplyConfiguration) *MCPGroupSpecApplyConfiguration {
+	b.Discovery = value
 	return b
 }
