@@ -5,7 +5,10 @@ package status
 
 import (
 	"context"
+	"fmt"
+	"time"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -20,26 +23,67 @@ const (
 	// eventController says in an event who reports, the actions about what.
 	eventController = "vmcp.dev/runtime"
 	actionPhase     = "ReportPhase"
+	actionBackends  = "ReportBackends"
 	actionCatalog   = "ReportCatalog"
+
+	reasonBackendUnavailable = "BackendUnavailable"
+	reasonBackendReady       = "BackendReady"
+	reasonCatalogChanged     = "CatalogChanged"
+
+	// eventBurst events may come at once, and one each eventRefill after them: a backend that flaps for days fills nobody's etcd. Kubernetes' own
+	// recorder is as sparing.
+	eventBurst  = 25
+	eventRefill = 30 * time.Second
 )
 
-// record makes events of what a write of the status changed: of another phase, and of new issues of the catalog, one for each reason. Events
-// are a courtesy: one that is lost is not repeated, for the status tells the same.
+// newEventLimit is that of one reporter.
+func newEventLimit() *rate.Limiter { return rate.NewLimiter(rate.Every(eventRefill), eventBurst) }
+
+// record makes the events of a write of the status. They are a courtesy: one that is lost is not repeated, for the status tells the same.
 func (k *KubeReporter) record(ctx context.Context, before, after *v1alpha1.VirtualMCPServer) {
-	var events []*eventsv1.Event
-	if before.Status.Phase != after.Status.Phase {
-		events = append(events, transitionEvent(after))
-	}
-	reasons, issues := newIssues(before.Status.Catalog, after.Status.Catalog)
-	for _, reason := range reasons {
-		events = append(events, issuesEvent(after, reason, issues[reason]))
-	}
-	for _, event := range events {
+	for _, event := range eventsOf(before, after) {
+		if !k.eventLimit.Allow() {
+			k.leftOut++
+			continue
+		}
+		if k.leftOut > 0 {
+			event.Note = cut(fmt.Sprintf("(%d events were left out before this one.) %s", k.leftOut, event.Note), maxNote)
+			k.leftOut = 0
+		}
 		event.EventTime, event.ReportingInstance = metav1.NowMicro(), k.identity.Reporter
 		if _, err := k.clients.Events.Create(ctx, event, metav1.CreateOptions{}); err != nil && ctx.Err() == nil {
 			k.logger.Warn("Could not record an event", "virtualMCPServer", k.name, "error", err)
 		}
 	}
+}
+
+// eventsOf tell what changed from one status to the next: the phase, which backends are served, how much is offered, and new issues of the
+// catalog. Of each kind there is one, whatever number of backends or issues it is about.
+func eventsOf(before, after *v1alpha1.VirtualMCPServer) []*eventsv1.Event {
+	var events []*eventsv1.Event
+	tell := func(action, reason, severity, note string) {
+		event := newEvent(after, action)
+		event.Reason, event.Type, event.Note = reason, severity, cut(note, maxNote)
+		events = append(events, event)
+	}
+	if before.Status.Phase != after.Status.Phase {
+		events = append(events, transitionEvent(after))
+	}
+	lost, found := transitions(before.Status.DiscoveredBackends, after.Status.DiscoveredBackends)
+	if len(lost) > 0 {
+		tell(actionBackends, reasonBackendUnavailable, corev1.EventTypeWarning, describeLost(lost))
+	}
+	if len(found) > 0 {
+		tell(actionBackends, reasonBackendReady, corev1.EventTypeNormal, describeFound(found))
+	}
+	if note := describeCatalog(before.Status.Catalog, after.Status.Catalog); note != "" {
+		tell(actionCatalog, reasonCatalogChanged, corev1.EventTypeNormal, note)
+	}
+	reasons, issues := newIssues(before.Status.Catalog, after.Status.Catalog)
+	for _, reason := range reasons {
+		tell(actionCatalog, reason, severity(reason), describeIssues(issues[reason]))
+	}
+	return events
 }
 
 // transitionEvent is the event that tells of the object's phase; its reason and note are those of the status.
@@ -55,15 +99,12 @@ func transitionEvent(object *v1alpha1.VirtualMCPServer) *eventsv1.Event {
 	return event
 }
 
-// issuesEvent is the event that tells of new issues of one reason.
-func issuesEvent(object *v1alpha1.VirtualMCPServer, reason string, issues []v1alpha1.CatalogIssue) *eventsv1.Event {
-	event := newEvent(object, actionCatalog)
+func describeIssues(issues []v1alpha1.CatalogIssue) string {
 	messages := make([]string, len(issues))
 	for i := range issues {
 		messages[i] = issues[i].Message
 	}
-	event.Reason, event.Note, event.Type = reason, cut(named(messages, " "), maxNote), severity(reason)
-	return event
+	return named(messages, " ")
 }
 
 func newEvent(object *v1alpha1.VirtualMCPServer, action string) *eventsv1.Event {

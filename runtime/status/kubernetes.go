@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -64,7 +65,10 @@ type KubeReporter struct {
 	elector  *Elector
 	wake     chan struct{}
 	news     news
-	refused  refused // owned by Run
+	// Owned by Run.
+	refused    refused
+	eventLimit *rate.Limiter
+	leftOut    int // events, since the last one that was made
 
 	mu     sync.Mutex
 	report *Report
@@ -75,7 +79,7 @@ type KubeReporter struct {
 func NewKubeReporter(o KubeReporterOptions) *KubeReporter {
 	k := &KubeReporter{
 		clients: o.Clients, name: o.Name, uid: o.UID, identity: o.Identity, pauses: o.Pauses, logger: o.Logger, wrote: o.Wrote,
-		wake: make(chan struct{}, 1), news: newNews(),
+		wake: make(chan struct{}, 1), news: newNews(), eventLimit: newEventLimit(),
 	}
 	k.elector = NewElector(ElectorOptions{
 		Leases: o.Clients.Leases, Name: v1alpha1.OperandName(o.Name), Owner: o.UID, Identity: o.Identity.Reporter, Policy: o.Lease, Pauses: o.Pauses,

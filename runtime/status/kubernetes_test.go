@@ -512,7 +512,11 @@ func TestKubeReporter_RecordsPhaseTransitions(t *testing.T) {
 			got = append(got, e.Type+" "+e.Reason+" "+e.Regarding.Kind)
 		}
 		slices.Sort(got)
-		if want := []string{"Normal AllBackendsReady VirtualMCPServer", "Warning BackendsNotReady VirtualMCPServer"}; !slices.Equal(got, want) {
+		want := []string{
+			"Normal AllBackendsReady VirtualMCPServer", "Normal BackendReady VirtualMCPServer",
+			"Warning BackendUnavailable VirtualMCPServer", "Warning BackendsNotReady VirtualMCPServer",
+		}
+		if !slices.Equal(got, want) {
 			return "events are " + strings.Join(got, ", ")
 		}
 		return ""
