@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -119,7 +121,8 @@ func TestStaticModeFindsMCPServers(t *testing.T) {
 	f := newNamespace(t)
 	setup := func(mgr ctrl.Manager) error {
 		return controllers.Setup(f.ctx, mgr, controllers.Settings{
-			RuntimeImage: runtimeImage, Namespaces: []string{f.namespace}, MCPServersInterval: 100 * time.Millisecond,
+			RuntimeImage: runtimeImage, Namespaces: []string{f.namespace},
+			MCPServersInterval: 100 * time.Millisecond, MCPServersPatience: 100 * time.Millisecond,
 		})
 	}
 	f.startWith(setup)
@@ -128,7 +131,7 @@ func TestStaticModeFindsMCPServers(t *testing.T) {
 	docs := "MCPBackend/docs=https://docs.example.com/mcp"
 	f.Eventually(f.resolved("gateway")).Should(Equal([]string{docs}))
 
-	f.installMCPServers()
+	crd := f.installMCPServers()
 	f.Eventually(func() error {
 		return client.IgnoreAlreadyExists(admin.Create(f.ctx, mcpservertest.New(f.namespace, "files", "team", 8080)))
 	}).Should(Succeed())
@@ -144,20 +147,54 @@ func TestStaticModeFindsMCPServers(t *testing.T) {
 	f.startWith(setup)
 	f.Eventually(func() bool { return f.manager.GetCache().WaitForCacheSync(f.ctx) }).Should(BeTrue())
 	f.Consistently(f.resourceVersions).Should(Equal(before))
+
+	// MCPServers that cannot be read are the trouble of who takes them: the rest goes on, and so does what they were resolved for.
+	f.stop()
+	mcpservertest.Break(crd)
+	f.updateCRD(f.ctx, crd)
+	old := mcpservertest.New(f.namespace, "old", "another", 8080)
+	old.SetAPIVersion(v1alpha1.MCPServerGroup + "/v1alpha1")
+	f.Eventually(func() error { // until the API server has heard of it
+		_ = admin.Delete(f.ctx, old.DeepCopy())
+		_ = admin.Create(f.ctx, old.DeepCopy())
+		return admin.List(f.ctx, mcpservertest.List(), client.InNamespace(f.namespace))
+	}).Should(MatchError(ContainSubstring("conversion webhook")))
+	f.startWith(setup)
+	f.create(f.group("others"))
+	other := f.staticServer("other")
+	other.Spec.GroupRef.Name = "others"
+	f.create(other)
+	f.Eventually(f.resolved("other")).Should(BeEmpty())
+	f.eventually("gateway", haveCondition(v1alpha1.ConditionConfigReady, metav1.ConditionFalse, v1alpha1.ReasonApplyFailed))
+	f.Expect(f.resolved("gateway")(f)).To(Equal([]string{docs, files}))
 }
 
 // installMCPServers installs the CRD until the test ends.
-func (f *fixture) installMCPServers() {
+func (f *fixture) installMCPServers() *apiextensionsv1.CustomResourceDefinition {
 	f.t.Helper()
-	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(mcpservertest.CRD())
-	f.Expect(err).NotTo(HaveOccurred())
-	crd := &unstructured.Unstructured{Object: object}
-	crd.SetGroupVersionKind(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"))
-	unstructured.RemoveNestedField(crd.Object, "status")
-	f.Expect(admin.Create(f.ctx, crd)).To(Succeed())
+	crd := mcpservertest.CRD()
+	f.updateCRD(f.ctx, crd)
 	f.t.Cleanup(func() {
-		if err := admin.Delete(context.Background(), crd); err != nil {
-			f.t.Errorf("removing the CRD: %v", err)
-		}
+		// It goes when its objects are gone, which have to be readable for that.
+		f.updateCRD(context.Background(), mcpservertest.CRD())
+		object := &unstructured.Unstructured{}
+		object.SetGroupVersionKind(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"))
+		f.Eventually(func() error {
+			object.SetName(crd.Name)
+			_ = admin.Delete(context.Background(), object)
+			return admin.Get(context.Background(), client.ObjectKeyFromObject(object), object)
+		}).Should(Satisfy(apierrors.IsNotFound))
 	})
+	return crd
+}
+
+// updateCRD applies a CRD.
+func (f *fixture) updateCRD(ctx context.Context, crd *apiextensionsv1.CustomResourceDefinition) {
+	f.t.Helper()
+	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(crd)
+	f.Expect(err).NotTo(HaveOccurred())
+	applied := &unstructured.Unstructured{Object: object}
+	applied.SetGroupVersionKind(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"))
+	unstructured.RemoveNestedField(applied.Object, "status")
+	f.Expect(admin.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied), client.FieldOwner("test"), client.ForceOwnership)).To(Succeed())
 }

@@ -36,21 +36,49 @@ type mcpServers struct {
 	// namespaces are those that the operator watches; none means all.
 	namespaces []string
 	// interval is the time between two looks whether the kind is installed by now.
-	interval  time.Duration
+	interval time.Duration
+	// patience is how long it is nothing to speak of that they have not been read yet.
+	patience  time.Duration
 	installed atomic.Pointer[installedMCPServers]
 }
 
-// installedMCPServers are a cache of their own: that of the manager must know its kinds when it is made.
+// installedMCPServers are a cache of their own: that of the manager must know its kinds when it is made, and no controller starts before
+// it has read them all. Nobody waits for this one but who needs it: a foreign kind that cannot be read, because its conversion webhook
+// is away for example, is the trouble of the groups that take it.
 type installedMCPServers struct {
-	kind  schema.GroupVersionKind
-	cache cache.Cache
+	kind   schema.GroupVersionKind
+	cache  cache.Cache
+	synced func() bool
+	since  time.Time
 }
 
-// of lists the MCPServers that are labelled with the group. While the kind is not installed there are none.
+// mcpServersPatience is the patience of mcpServers that have none.
+const mcpServersPatience = 30 * time.Second
+
+// unreadRetry is how soon one looks again until then.
+const unreadRetry = time.Second
+
+// unreadError says that the MCPServers of the cluster have not been read yet, so that nobody knows which of them belong to a group.
+type unreadError struct {
+	since time.Time
+	long  bool // longer than is normal
+}
+
+// Error implements error.
+func (e *unreadError) Error() string {
+	return fmt.Sprintf("the %s of %s could not be read since %s; what runs goes on with those that it has",
+		v1alpha1.MCPServerResource, v1alpha1.MCPServerGroup, e.since.UTC().Format(time.RFC3339))
+}
+
+// of lists the MCPServers that are labelled with the group. While the kind is not installed there are none; the error is an unreadError until
+// they have been read.
 func (m *mcpServers) of(ctx context.Context, g *v1alpha1.MCPGroup) ([]unstructured.Unstructured, error) {
 	installed := m.installed.Load()
 	if installed == nil {
 		return nil, nil
+	}
+	if !installed.synced() {
+		return nil, &unreadError{installed.since, time.Since(installed.since) >= cmp.Or(m.patience, mcpServersPatience)}
 	}
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(installed.kind.GroupVersion().WithKind(installed.kind.Kind + "List"))
@@ -59,8 +87,7 @@ func (m *mcpServers) of(ctx context.Context, g *v1alpha1.MCPGroup) ([]unstructur
 	return list.Items, err
 }
 
-// watch makes the controller hear of MCPServers: from its start if the kind is installed, so that what it does first is not done without
-// them, else from when it is.
+// watch makes the controller hear of MCPServers, from its start if the kind is installed, else from when it is.
 func (m *mcpServers) watch(mgr ctrl.Manager, c controller.Controller, wake handler.EventHandler) error {
 	found, err := m.look(mgr, c, wake)
 	if err != nil || found {
@@ -115,15 +142,19 @@ func (m *mcpServers) look(mgr ctrl.Manager, c controller.Controller, wake handle
 	if err != nil {
 		return false, fmt.Errorf("making the cache of MCPServers: %w", err)
 	}
-	if err := mgr.Add(ownCache{reader}); err != nil {
+	if err := mgr.Add(anyReplica(reader.Start)); err != nil {
 		return false, fmt.Errorf("adding the cache of MCPServers: %w", err)
 	}
 	object := &unstructured.Unstructured{}
 	object.SetGroupVersionKind(mapping.GroupVersionKind)
-	if err := c.Watch(source.Kind[client.Object](reader, object, wake)); err != nil {
+	informer, err := reader.GetInformer(context.Background(), object, cache.BlockUntilSynced(false))
+	if err != nil {
+		return false, fmt.Errorf("making the informer of MCPServers: %w", err)
+	}
+	if err := c.Watch(&source.Informer{Informer: informer, Handler: wake}); err != nil {
 		return false, fmt.Errorf("watching MCPServers: %w", err)
 	}
-	m.installed.Store(&installedMCPServers{kind: mapping.GroupVersionKind, cache: reader})
+	m.installed.Store(&installedMCPServers{kind: mapping.GroupVersionKind, cache: reader, synced: informer.HasSynced, since: time.Now()})
 	return true, nil
 }
 
@@ -152,12 +183,6 @@ func trimMCPServer(o any) (any, error) {
 	small.SetLabels(u.GetLabels())
 	return small, nil
 }
-
-// ownCache is a cache that the manager starts with its own, before any controller.
-type ownCache struct{ cache.Cache }
-
-// GetCache is what the manager knows a cache by.
-func (c ownCache) GetCache() cache.Cache { return c.Cache }
 
 // anyReplica runs in every replica of the operator, the one that leads or not, so that one that takes over knows what its predecessor knew.
 type anyReplica func(context.Context) error

@@ -20,8 +20,9 @@ type Settings struct {
 	ProxyEnv []corev1.EnvVar
 	// Namespaces are those that the manager watches; none means all.
 	Namespaces []string
-	// MCPServersInterval is the time between two looks whether MCPServers of mcp.x-k8s.io are installed by now. Zero means a minute.
-	MCPServersInterval time.Duration
+	// MCPServersInterval is the time between two looks whether MCPServers of mcp.x-k8s.io are installed by now, MCPServersPatience the time
+	// that reading them may take before somebody hears of it. Zero means a minute, and half of one.
+	MCPServersInterval, MCPServersPatience time.Duration
 	// OLM is nil where OLM did not install the operator: then nothing is told to it.
 	OLM *OLMSettings
 }
@@ -39,7 +40,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, settings Settings) error {
 		{VirtualMCPServerController, func(c Client) error {
 			r := &VirtualMCPServerReconciler{
 				Client: c, RuntimeImage: settings.RuntimeImage, ProxyEnv: settings.ProxyEnv, examined: examined,
-				mcpServers: mcpServers{namespaces: settings.Namespaces, interval: settings.MCPServersInterval},
+				mcpServers: mcpServers{namespaces: settings.Namespaces, interval: settings.MCPServersInterval, patience: settings.MCPServersPatience},
 			}
 			return r.SetupWithManager(mgr)
 		}},

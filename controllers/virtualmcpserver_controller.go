@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -122,6 +123,9 @@ func (r *VirtualMCPServerReconciler) Reconcile(ctx context.Context, req ctrl.Req
 		r.apply,
 	} {
 		goOn, err := phase(ctx, scope)
+		if _, ok := errors.AsType[*unreadError](err); ok {
+			return ctrl.Result{RequeueAfter: unreadRetry}, nil
+		}
 		if err != nil {
 			return ctrl.Result{}, err
 		}
@@ -209,6 +213,10 @@ func (r *VirtualMCPServerReconciler) render(ctx context.Context, scope *virtualM
 	s, f := scope.server, &scope.facts
 	scope.input = r.input(s)
 	if err := r.strategyFor(s.Source()).complete(ctx, scope); err != nil {
+		if unread, ok := errors.AsType[*unreadError](err); ok && unread.long {
+			f.failed, f.failedErr = v1alpha1.ConditionConfigReady, err
+			return false, nil
+		}
 		return false, err
 	}
 	scope.operand, f.renderErr = r.rendered.render(client.ObjectKeyFromObject(s), scope.input)

@@ -41,6 +41,30 @@ func CRD() *apiextensionsv1.CustomResourceDefinition {
 	}
 }
 
+// Break makes a definition whose objects are stored in the older version from now on, and cannot be converted to the newer one, as while
+// its webhook is away.
+func Break(crd *apiextensionsv1.CustomResourceDefinition) {
+	for i := range crd.Spec.Versions {
+		crd.Spec.Versions[i].Storage = !crd.Spec.Versions[i].Storage
+	}
+	nowhere := "https://127.0.0.1:1/convert"
+	crd.Spec.Conversion = &apiextensionsv1.CustomResourceConversion{
+		Strategy: apiextensionsv1.WebhookConverter,
+		Webhook: &apiextensionsv1.WebhookConversion{
+			ClientConfig:             &apiextensionsv1.WebhookClientConfig{URL: &nowhere},
+			ConversionReviewVersions: []string{"v1"},
+		},
+	}
+}
+
+// List is an empty list of MCPServers.
+func List() *unstructured.UnstructuredList {
+	list := &unstructured.UnstructuredList{}
+	list.SetAPIVersion(v1alpha1.MCPServerGroup + "/v1beta1")
+	list.SetKind(v1alpha1.KindMCPServer + "List")
+	return list
+}
+
 // New is an MCPServer that joins a group.
 func New(namespace, name, group string, port int64) *unstructured.Unstructured {
 	o := &unstructured.Unstructured{Object: map[string]any{
