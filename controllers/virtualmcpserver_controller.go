@@ -237,6 +237,7 @@ func (r *VirtualMCPServerReconciler) input(s *v1alpha1.VirtualMCPServer) operand
 			Group:          s.Spec.GroupRef.Name,
 			Source:         s.Source(),
 			Aggregation:    s.Spec.Aggregation,
+			Health:         s.Spec.Health,
 			AllowedHosts:   operand.AllowedHosts(s.Name, s.Namespace, s.Spec.Endpoint),
 			AllowedOrigins: s.Spec.Endpoint.Origins(),
 			OwnURLs:        operand.OwnURLs(s.Name, s.Namespace, s.Spec.Endpoint),

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -163,4 +164,28 @@ func TestRun_ReportsAChangedSchema(t *testing.T) {
 	}
 	offer("amount")
 	expect()
+}
+
+// When a backend counts as slow is for the configuration to say, also of members that are there already.
+func TestRun_HeedsTheHealthOfItsConfiguration(t *testing.T) {
+	slow := startMCPServer(t, "echo")
+	slow.stop()
+	slow.wrap = func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-time.After(1500 * time.Millisecond):
+			case <-r.Context().Done():
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	slow.start(t)
+	reports, source := &recorder{}, &configurations{next: make(chan configv1alpha1.RuntimeConfiguration)}
+	source.initial = configv1alpha1.RuntimeConfiguration{Group: "team", Health: v1alpha1.Health{SlowSeconds: 1}}
+	options := standalone(newDiscoverer(target("slow", slow.url())), reports)
+	options.Config = source
+	start(t, options)
+	reports.expectPhase(t, soon, v1alpha1.PhaseDegraded)
+	source.next <- configv1alpha1.RuntimeConfiguration{Generation: 1, Group: "team", Health: v1alpha1.Health{SlowSeconds: 10, TimeoutSeconds: 20}}
+	reports.expectPhase(t, soon, v1alpha1.PhaseReady)
 }

@@ -175,7 +175,17 @@ func (c *control) adopt() {
 		c.gateway.SetAllowedOrigins(c.wanted.AllowedOrigins)
 	}
 	c.serving = c.wanted
+	for _, set := range []map[backend.Key]*member{c.members, c.incoming} {
+		for _, m := range set {
+			if m.monitor != nil {
+				m.monitor.SetPolicy(c.policy())
+			}
+		}
+	}
 }
+
+// policy is the one by which backends are judged under the configuration in force.
+func (c *control) policy() health.Policy { return c.options.Health.With(c.serving.Health) }
 
 // discovered takes a list of backends over: members whose target did not change go on.
 func (c *control) discovered(ctx context.Context, d discovered) {
@@ -241,7 +251,7 @@ func (c *control) start(ctx context.Context, t backend.Target) *member {
 	m.client = backend.NewClient(t, backend.Options{
 		Name: c.options.Name, Version: c.options.Version, GatewayID: c.id, Logger: c.options.Logger,
 	})
-	m.monitor = health.NewMonitor(c.options.Health, m, health.Observer{
+	m.monitor = health.NewMonitor(c.policy(), m, health.Observer{
 		Verdict:   func(health.Verdict) { signal(c.changed) },
 		Loaded:    func() { signal(c.changed) },
 		Confirmed: func() { signal(c.changed) },

@@ -394,6 +394,12 @@ func TestVirtualMCPServerValidation(t *testing.T) {
 		"more at least than at most": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) {
 			s.Autoscaling = &v1alpha1.Autoscaling{MinReplicas: new(int32(4)), MaxReplicas: 3}
 		}), want: "minReplicas must not exceed maxReplicas"},
+		"dead before it is slow": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Health.SlowSeconds = 12 }),
+			want: "must be greater than slowSeconds"},
+		"probed all the time": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Health.IntervalSeconds = -1 }),
+			want: "spec.health.intervalSeconds"},
+		"never given up": {change: operand(func(s *v1alpha1.VirtualMCPServerSpec) { s.Health.FailureThreshold = 11 }),
+			want: "spec.health.failureThreshold"},
 		"name too long": {change: func(s *v1alpha1.VirtualMCPServer) { s.Name = strings.Repeat("a", 53) },
 			want: "is a DNS label of at most 52 characters", schemaOnly: true},
 		"reserved name": {change: func(s *v1alpha1.VirtualMCPServer) { s.Name = "auth-token" },

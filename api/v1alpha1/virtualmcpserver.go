@@ -64,6 +64,7 @@ func (s *VirtualMCPServerSpec) Validate(spec *field.Path) field.ErrorList {
 	errs = append(errs, s.Endpoint.validate(spec.Child("endpoint"))...)
 	errs = append(errs, s.validateReplicas(spec)...)
 	errs = append(errs, s.Aggregation.validate(spec.Child("aggregation"))...)
+	errs = append(errs, s.Health.validate(spec.Child("health"))...)
 	errs = append(errs, s.Resources.validate(spec.Child("resources"))...)
 	errs = append(errs, validatePullSecrets(s.ImagePullSecrets, spec.Child("imagePullSecrets"))...)
 	errs = append(errs, s.CommonMetadata.validate(spec.Child("commonMetadata"))...)

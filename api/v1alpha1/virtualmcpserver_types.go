@@ -242,6 +242,10 @@ type VirtualMCPServerSpec struct {
 	// +optional
 	Aggregation Aggregation `json:"aggregation,omitzero"`
 
+	// health says when a backend counts as slow or gone. Running pods heed a change within moments.
+	// +optional
+	Health Health `json:"health,omitzero"`
+
 	// endpoint says where MCP clients reach the gateway. Unset means a Service of type ClusterIP at port 80.
 	// +optional
 	Endpoint Endpoint `json:"endpoint,omitzero"`

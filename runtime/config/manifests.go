@@ -47,6 +47,7 @@ func (s *Standalone) Configuration() *configv1alpha1.RuntimeConfiguration {
 		Group:          s.Group.Name,
 		Source:         s.Server.Source(),
 		Aggregation:    s.Server.Spec.Aggregation,
+		Health:         s.Server.Spec.Health,
 		AllowedOrigins: s.Server.Spec.Endpoint.Origins(),
 	}
 }

@@ -102,7 +102,7 @@ func TestLoadMistakes(t *testing.T) {
 			`F:5: metadata.labels.version: must be a string, found a number; put it into quotes`,
 			`F:7: spec.groupref: unknown field; did you mean groupRef?`,
 			`F:10: spec.aggregation.conflictResolution: must be an object, found a string`,
-			`F:11: spec.colour: unknown field; known here: groupRef, outgoingAuth, aggregation, endpoint, replicas, autoscaling, resources, imagePullSecrets, commonMetadata, patches`,
+			`F:11: spec.colour: unknown field; known here: groupRef, outgoingAuth, aggregation, health, endpoint, replicas, autoscaling, resources, imagePullSecrets, commonMetadata, patches`,
 			`F:16: metadata: repeated; it is at line 15 already`,
 			`F:22: spec.groupRef.name: must be a string, found a list`,
 			`F:25: spec.workload.port: must be an integer, found a string`,

@@ -80,7 +80,7 @@ func (m *Monitor) Run(ctx context.Context) {
 func (l *loop) start(ctx context.Context) {
 	l.next.Stop()
 	l.open, l.began, l.late, l.again = true, time.Now(), false, false
-	l.slow.Reset(l.policy.SlowAfter)
+	l.slow.Reset(l.Policy().SlowAfter)
 	ctx, l.cancel = context.WithCancel(ctx)
 	go func(began time.Time) { l.results <- l.probe(ctx, began) }(l.began)
 }

@@ -44,6 +44,23 @@ func DefaultPolicy() Policy {
 	}
 }
 
+// With is the policy with what a configuration says of it.
+func (p Policy) With(h v1alpha1.Health) Policy {
+	set := func(d *time.Duration, seconds int32) {
+		if seconds > 0 {
+			*d = time.Duration(seconds) * time.Second
+		}
+	}
+	set(&p.Interval, h.IntervalSeconds)
+	set(&p.SlowAfter, h.SlowSeconds)
+	set(&p.NoAnswerAfter, h.TimeoutSeconds)
+	if h.FailureThreshold > 0 {
+		p.Threshold = int(h.FailureThreshold)
+	}
+	p.RetryInterval = min(p.RetryInterval, p.Interval)
+	return p
+}
+
 // Event is what happened to a probe or to a call.
 type Event int
 
@@ -108,6 +125,15 @@ func NewMachine(p Policy, now time.Time) *Machine {
 	return &Machine{policy: p, verdict: Verdict{
 		Status: v1alpha1.BackendUnknown, Reason: v1alpha1.ReasonProbing, Message: messageProbing, Since: now,
 	}}
+}
+
+// Policy is the present policy.
+func (m *Machine) Policy() Policy { return m.policy }
+
+// SetPolicy judges by another policy from now on. The verdict stays until something is observed.
+func (m *Machine) SetPolicy(p Policy) {
+	m.policy = p
+	m.errors = min(m.errors, p.Threshold)
 }
 
 // Verdict is the present verdict.

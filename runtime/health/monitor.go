@@ -53,7 +53,6 @@ type Observer struct {
 
 // Monitor watches one backend: it probes, one probe at a time, and listens to the outcome of real calls.
 type Monitor struct {
-	policy   Policy
 	backend  Backend
 	observer Observer
 	resumed  func() time.Time
@@ -74,7 +73,6 @@ type Monitor struct {
 // went on after its last pause: a probe that was open then proves nothing. It may be nil, and is safe for concurrent use.
 func NewMonitor(p Policy, b Backend, o Observer, resumed func() time.Time) *Monitor {
 	return &Monitor{
-		policy:   p,
 		backend:  b,
 		observer: o,
 		resumed:  resumed,
@@ -91,6 +89,27 @@ func (m *Monitor) Verdict() Verdict {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.machine.Verdict()
+}
+
+// Policy is the present policy. It is safe for concurrent use.
+func (m *Monitor) Policy() Policy {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.machine.Policy()
+}
+
+// SetPolicy judges by another policy from now on, and asks for a probe, after which its times are those of the policy. It is safe for
+// concurrent use and does not block.
+func (m *Monitor) SetPolicy(p Policy) {
+	m.mu.Lock()
+	changed := m.machine.Policy() != p
+	if changed {
+		m.machine.SetPolicy(p)
+	}
+	m.mu.Unlock()
+	if changed {
+		m.Check()
+	}
 }
 
 // Probed is when a probe last confirmed the verdict, or changed it; zero before the first one. A verdict that the next probes have
@@ -139,7 +158,7 @@ func (m *Monitor) Standby(standby bool) {
 
 // probe asks the backend for a sign of life, and for its lists when they are not known, or may have changed.
 func (m *Monitor) probe(ctx context.Context, began time.Time) result {
-	err := m.bounded(ctx, m.policy.NoAnswerAfter, m.backend.Probe)
+	err := m.bounded(ctx, m.Policy().NoAnswerAfter, m.backend.Probe)
 	took := time.Since(began)
 	if err != nil {
 		return result{began: began, outcome: m.judge(err, took), err: err, took: took}
@@ -206,13 +225,14 @@ func (m *Monitor) pause() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.machine.Suspect() {
-		return m.policy.RetryInterval
+		return m.machine.Policy().RetryInterval
 	}
-	interval := m.policy.Interval
+	p := m.machine.Policy()
+	interval := p.Interval
 	if m.standby {
-		interval = max(interval, m.policy.StandbyInterval)
+		interval = max(interval, p.StandbyInterval)
 	}
-	spread := (2*rand.Float64() - 1) * m.policy.Jitter //nolint:gosec // Jitter needs no secret.
+	spread := (2*rand.Float64() - 1) * p.Jitter //nolint:gosec // Jitter needs no secret.
 	return interval + time.Duration(spread*float64(interval))
 }
 
@@ -224,7 +244,7 @@ func (m *Monitor) settle(ended time.Time) time.Duration {
 	if ended.IsZero() || !m.machine.Suspect() {
 		return 0
 	}
-	return max(0, m.policy.RetryInterval-time.Since(ended))
+	return max(0, m.machine.Policy().RetryInterval-time.Since(ended))
 }
 
 func (m *Monitor) observe(o Outcome) {

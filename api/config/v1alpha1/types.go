@@ -58,6 +58,9 @@ type RuntimeConfiguration struct {
 	// aggregation says how what the backends offer becomes one catalog.
 	Aggregation vmcpv1alpha1.Aggregation `json:"aggregation,omitzero"`
 
+	// health says when a backend counts as slow or gone.
+	Health vmcpv1alpha1.Health `json:"health,omitzero"`
+
 	// allowedHosts are the values of the Host header, without a port, that the endpoint answers to, beside localhost and
 	// loopback addresses. Browsers that were tricked into resolving a foreign name to the gateway (DNS rebinding) send
 	// that name.

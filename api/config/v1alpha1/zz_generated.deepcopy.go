@@ -91,6 +91,7 @@ func (in *RuntimeConfiguration) DeepCopyInto(out *RuntimeConfiguration) {
 		}
 	}
 	in.Aggregation.DeepCopyInto(&out.Aggregation)
+	out.Health = in.Health
 	if in.AllowedHosts != nil {
 		in, out := &in.AllowedHosts, &out.AllowedHosts
 		*out = make([]string, len(*in))

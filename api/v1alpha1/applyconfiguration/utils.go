@@ -63,6 +63,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.GroupDiscoveryApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HeaderInjection"):
 		return &apiv1alpha1.HeaderInjectionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Health"):
+		return &apiv1alpha1.HealthApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("KeyToPath"):
 		return &apiv1alpha1.KeyToPathApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LocalReference"):

@@ -385,6 +385,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: secretRef
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.SecretKeyReference
+- name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Health
+  map:
+    fields:
+    - name: failureThreshold
+      type:
+        scalar: numeric
+    - name: intervalSeconds
+      type:
+        scalar: numeric
+    - name: slowSeconds
+      type:
+        scalar: numeric
+    - name: timeoutSeconds
+      type:
+        scalar: numeric
 - name: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.KeyToPath
   map:
     fields:
@@ -764,6 +779,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: groupRef
       type:
         namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.LocalReference
+    - name: health
+      type:
+        namedType: com.github.vmcp-dev.vmcp-operator.api.v1alpha1.Health
     - name: imagePullSecrets
       type:
         list:

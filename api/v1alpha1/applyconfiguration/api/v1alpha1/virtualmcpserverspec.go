@@ -16,6 +16,8 @@ type VirtualMCPServerSpecApplyConfiguration struct {
 	OutgoingAuth *OutgoingAuthApplyConfiguration `json:"outgoingAuth,omitempty"`
 	// aggregation says how what the backends offer becomes one catalog.
 	Aggregation *AggregationApplyConfiguration `json:"aggregation,omitempty"`
+	// health says when a backend counts as slow or gone. Running pods heed a change within moments.
+	Health *HealthApplyConfiguration `json:"health,omitempty"`
 	// endpoint says where MCP clients reach the gateway. Unset means a Service of type ClusterIP at port 80.
 	Endpoint *EndpointApplyConfiguration `json:"endpoint,omitempty"`
 	// replicas is the number of the gateway's pods. Unset means that the operator leaves the number alone: one at first, and then
@@ -66,6 +68,14 @@ func (b *VirtualMCPServerSpecApplyConfiguration) WithOutgoingAuth(value *Outgoin
 // If called multiple times, the Aggregation field is set to the value of the last call.
 func (b *VirtualMCPServerSpecApplyConfiguration) WithAggregation(value *AggregationApplyConfiguration) *VirtualMCPServerSpecApplyConfiguration {
 	b.Aggregation = value
+	return b
+}
+
+// WithHealth sets the Health field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Health field is set to the value of the last call.
+func (b *VirtualMCPServerSpecApplyConfiguration) WithHealth(value *HealthApplyConfiguration) *VirtualMCPServerSpecApplyConfiguration {
+	b.Health = value
 	return b
 }
 
