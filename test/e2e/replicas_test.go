@@ -73,7 +73,7 @@ func TestReplicas(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return settled(s)
+		return rolledOut(s)
 	})
 	const tool = "replicated-asks_test_elicitation"
 	scatter := &scattering{transport: http.Transport{DisableKeepAlives: true}}

@@ -58,11 +58,19 @@ func newObserved(t *testing.T, name string, edits ...edit) *subject {
 	return x
 }
 
-// settled says that the runtime reports that all is well, and the operator that every pod serves the present generation.
+// settled says that the runtime reports that all is well with both backends of a subject, and the operator that every pod serves them.
 func settled(s *v1alpha1.VirtualMCPServer) error {
+	if !ready(s) {
+		return fmt.Errorf("phase is %q: %s", s.Status.Phase, s.Status.Message)
+	}
+	return rolledOut(s)
+}
+
+// rolledOut says that the runtime reports that all is well, and the operator that every pod serves the present generation.
+func rolledOut(s *v1alpha1.VirtualMCPServer) error {
 	deployed := findCondition(s, v1alpha1.ConditionDeploymentReady)
 	switch {
-	case !ready(s):
+	case s.Status.Phase != v1alpha1.PhaseReady:
 		return fmt.Errorf("phase is %q: %s", s.Status.Phase, s.Status.Message)
 	case s.Status.ObservedGeneration != s.Generation:
 		return fmt.Errorf("observedGeneration is %d of %d", s.Status.ObservedGeneration, s.Generation)
