@@ -13,6 +13,11 @@ FUZZTIME ?= 5m
 FUZZ     ?=
 # CONFORMANCE picks rows.
 CONFORMANCE ?=
+# SEED is what the faults of "make truth" follow from, 0 one that is not known before; TRUTH_TIME how long they go on, and TRUTH_OUT
+# where the tables go besides standard output.
+SEED       ?= 0
+TRUTH_TIME ?= 10m
+TRUTH_OUT  ?=
 
 .PHONY: conformance
 conformance: $(BIN)/conformance $(BIN)/vmcp $(BIN)/mcp-servers/everything ## The public MCP conformance suites and clients, direct and through the gateway (CONFORMANCE=regexp: some rows). Needs npm.
@@ -26,6 +31,10 @@ bench: $(BIN)/bench $(BIN)/vmcp ## The gateway against a plain reverse proxy (BE
 soak: $(BIN)/bench $(BIN)/vmcp ## SOAK_CALLS calls in both eras; the gateway's descriptors, goroutines and memory have to stay flat.
 	@$(STEP) "soak" $(BIN)/bench soak -vmcp $(BIN)/vmcp -calls $(SOAK_CALLS)
 
+.PHONY: truth
+truth: $(BIN)/cluster $(BIN)/operator $(BIN)/vmcp $(BIN)/truth $(KWOK) ## Random faults (SEED=n to repeat) for ten minutes (TRUTH_TIME): does the status lie, or the list of tools, and how long do they lag?
+	@TRUTH_OUT="$(TRUTH_OUT)" hack/make/truth.sh $(SEED) $(TRUTH_TIME) $(BIN) $(KWOK)
+
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZTIME (default 5m; FUZZ=regexp: some).
 	@$(STEP) "fuzz" hack/make/fuzz.sh $(FUZZTIME) "$(FUZZ)"
@@ -34,3 +43,5 @@ $(BIN)/conformance: FORCE
 	@$(STEP) "build bin/conformance" $(GO_PROGRAM) $@ -trimpath ./test/conformance
 $(BIN)/bench: FORCE
 	@$(STEP) "build bin/bench" $(GO_PROGRAM) $@ -trimpath ./test/bench
+$(BIN)/truth: FORCE
+	@$(STEP) "build bin/truth" $(GO_PROGRAM) $@ -trimpath ./test/truth

@@ -63,6 +63,4 @@ $1:
 endef
 
 e2e-olm: ## Not yet: install by OLM on a cluster of our own, use, upgrade, uninstall.
-truth: ## Not yet: how soon status tells the truth after backends die, hang and come back.
 $(eval $(call not-yet,e2e-olm,the bundle installed by OLM on a cluster of our own; used; upgraded; uninstalled))
-$(eval $(call not-yet,truth,the time from a backend dying or hanging or coming back until status and tool list say so))

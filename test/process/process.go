@@ -99,6 +99,23 @@ func (p *Process) Stop() {
 	<-p.ended
 }
 
+// Signal sends a signal to the process group.
+func (p *Process) Signal(signal syscall.Signal) error {
+	if err := p.Err(); err != nil {
+		return err
+	}
+	if err := syscall.Kill(-p.PID(), signal); err != nil {
+		return fmt.Errorf("sending %s to %s: %w", signal, p.name, err)
+	}
+	return nil
+}
+
+// Kill ends the process group without a chance to say good-bye, and waits for the process.
+func (p *Process) Kill() {
+	_ = syscall.Kill(-p.PID(), syscall.SIGKILL) // it fails when all have ended
+	<-p.ended
+}
+
 // Wait waits for the process, ends it if the context ends first, and returns what it printed. It is an error unless the process
 // exits with 0.
 func (p *Process) Wait(ctx context.Context) (output []byte, err error) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,6 +33,31 @@ func TestStopEndsTheWholeGroup(t *testing.T) {
 	waitFor(t, func() bool { _, err := os.Stat(pidFile); return err == nil })
 	p.Stop()
 	waitFor(t, func() bool { return syscall.Kill(-p.PID(), 0) != nil }) // nobody is left in the group
+}
+
+func TestSignalAndKill(t *testing.T) {
+	p := start(t, "while :; do :; done")
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return state(t, p) == "T" })
+	p.Kill() // what was stopped, too
+	if err := p.Err(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("after the kill: %v", err)
+	}
+	if err := p.Signal(syscall.SIGCONT); err == nil {
+		t.Error("a process that has ended took a signal")
+	}
+}
+
+// state is the third field of proc_pid_stat(5); the second one holds no blank here.
+func state(t *testing.T, p *process.Process) string {
+	t.Helper()
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID()), "stat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(stat))[2]
 }
 
 func TestWaitReadyOfAProcessThatEnds(t *testing.T) {
