@@ -235,7 +235,8 @@ func (c *Client) Probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.limits.Timeout)
 	defer cancel()
 	v := c.verdict.Load()
-	if v == nil || v.era == relay.Modern {
+	asked := v == nil || v.era == relay.Modern
+	if asked {
 		now, err := c.reconsider(ctx, v)
 		if err != nil {
 			return err
@@ -247,7 +248,9 @@ func (c *Client) Probe(ctx context.Context) error {
 		v = now
 	}
 	err := c.probeLegacy(ctx)
-	if c.outdated(ctx, v, err) {
+	// However young the verdict is, for a backend that answered with something else for a while was taken for one of this era, and that
+	// was confirmed by each probe.
+	if !asked && c.changedEra(ctx, v, err) {
 		return nil // discovered just now
 	}
 	return err

@@ -221,3 +221,28 @@ func TestEra_AnOutageIsNoVerdict(t *testing.T) {
 		}
 	}
 }
+
+// TestEra_AWebPageIsForgotten has a backend answer with a web page for a while, as one does behind a proxy that is being set up. The first
+// probe after that finds it again.
+func TestEra_AWebPageIsForgotten(t *testing.T) {
+	s, url := newModern(t, nil)
+	c := newClient(t, url, v1alpha1.TransportStreamableHTTP, backend.Limits{})
+	ctx := deadline(t, 10*time.Second)
+	if err := c.Probe(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.set(func(w http.ResponseWriter, _ *http.Request, _ request) bool {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<!DOCTYPE html>")
+		return true
+	})
+	for range 2 {
+		if f := c.Classify(c.Probe(ctx)); f.Reason != v1alpha1.ReasonNotMCP {
+			t.Fatalf("a web page is %+v, want reason %s", f, v1alpha1.ReasonNotMCP)
+		}
+	}
+	s.set(nil)
+	if err := c.Probe(ctx); err != nil || c.ProtocolVersion() != "2026-07-28" {
+		t.Errorf("the first probe of the backend that is back: %v, it speaks %q", err, c.ProtocolVersion())
+	}
+}

@@ -95,7 +95,12 @@ func (s *session) try(ctx context.Context, r *relay.Request, sink relay.Sink) (a
 
 // outdated says whether the backend turns out to be of another era, after a session was refused.
 func (c *Client) outdated(ctx context.Context, v *verdict, err error) bool {
-	if ctx.Err() != nil || !v.doubtful() || !aboutProtocol(err) {
+	return v.doubtful() && c.changedEra(ctx, v, err)
+}
+
+// changedEra is outdated without regard to the age of the verdict.
+func (c *Client) changedEra(ctx context.Context, v *verdict, err error) bool {
+	if ctx.Err() != nil || !aboutProtocol(err) {
 		return false
 	}
 	now, err := c.reconsider(ctx, v)
