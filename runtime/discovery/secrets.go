@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,16 +15,40 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
 )
 
+// revocationPatience is how long the API server has to refuse a Secret that it showed before that is taken for the end of the right to
+// read it. One that has just started refuses everybody everything until it has read who may do what, which takes it some seconds. A watch that
+// is open outlives the right by minutes anyway.
+const revocationPatience = 10 * time.Second
+
 // secret is what is known of one Secret.
 type secret struct {
-	known  bool           // it was read, or found not to exist
-	object *corev1.Secret // nil: there is none
-	err    error          // why it cannot be read
-	stop   context.CancelFunc
+	known        bool           // it was read, or found not to exist
+	object       *corev1.Secret // nil: there is none
+	err          error          // why it cannot be read
+	refusedSince time.Time      // when the API server began to refuse what is known; zero: it does not
+	stop         context.CancelFunc
 }
 
 // pending says that the API server has not answered yet.
 func (s *secret) pending() bool { return !s.known && s.err == nil }
+
+// read takes over what the API server shows.
+func (s *secret) read(object *corev1.Secret) {
+	s.known, s.object, s.err, s.refusedSince = true, object, nil, time.Time{}
+}
+
+// failed takes an error of the API server into account. What was read stays good while it is in trouble; a right that was taken away is none.
+func (s *secret) failed(err error, now time.Time) {
+	switch {
+	case !s.known:
+		s.err = err
+	case !apierrors.IsForbidden(err):
+	case s.refusedSince.IsZero():
+		s.refusedSince = now
+	case now.Sub(s.refusedSince) >= revocationPatience:
+		s.known, s.object, s.err = false, nil, err
+	}
+}
 
 // secrets follows named Secrets, each by a get and a watch of its own: a runtime may read exactly those that were named. One goroutine
 // owns it; changes has what that goroutine is to do.
@@ -65,15 +90,10 @@ func (s *secrets) follow(ctx context.Context, name string) *secret {
 	s.running.Go(func() {
 		kube.FollowOne(ctx, s.logger, s.client, name,
 			func(object *corev1.Secret) {
-				send(ctx, s.changes, func() { entry.known, entry.object, entry.err = true, object, nil })
+				send(ctx, s.changes, func() { entry.read(object) })
 			},
 			func(err error) {
-				send(ctx, s.changes, func() {
-					// What was read stays good while the API server is in trouble. A right that was taken away is none.
-					if !entry.known || apierrors.IsForbidden(err) {
-						entry.known, entry.object, entry.err = false, nil, err
-					}
-				})
+				send(ctx, s.changes, func() { entry.failed(err, time.Now()) })
 			})
 	})
 	return entry
