@@ -88,11 +88,13 @@ func (m *member) become(t backend.Target) bool {
 }
 
 // Probe implements health.Backend.
-func (m *member) Probe(ctx context.Context) error { return m.client.Probe(ctx) }
+func (m *member) Probe(ctx context.Context, answered func()) error {
+	return m.client.Probe(backend.WithAnswered(ctx, answered))
+}
 
 // Load implements health.Backend.
-func (m *member) Load(ctx context.Context) error {
-	inventory, err := m.client.Inventory(ctx)
+func (m *member) Load(ctx context.Context, answered func()) error {
+	inventory, err := m.client.Inventory(backend.WithAnswered(ctx, answered))
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,11 @@ type exchange struct {
 func (c *Client) newExchange(ctx context.Context, era relay.Era, method string) *exchange {
 	x := &exchange{client: c, era: era, method: method, id: c.nextID.Add(1)}
 	x.idText = strconv.AppendInt(x.digits[:0], x.id, 10)
-	x.ctx, x.end = context.WithTimeout(WithTrail(c.life, trailIn(ctx)), c.limits.Timeout)
+	life := WithTrail(c.life, trailIn(ctx))
+	if answered := answeredIn(ctx); answered != nil {
+		life = WithAnswered(life, answered)
+	}
+	x.ctx, x.end = context.WithTimeout(life, c.limits.Timeout)
 	x.detach = context.AfterFunc(ctx, x.end)
 	return x
 }

@@ -88,6 +88,9 @@ func (c *Client) do(ctx context.Context, method string, u *url.URL, header http.
 		if err != nil {
 			return nil, c.httpError(method, u, err)
 		}
+		if answered := answeredIn(ctx); answered != nil {
+			answered()
+		}
 		location := redirect(response)
 		if location == "" {
 			return response, nil

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// loadTimeout bounds the reading of a backend's lists, which may take many pages.
+	// loadTimeout bounds the wait for each answer while a backend's lists are read, which may be large and take many pages.
 	loadTimeout = 30 * time.Second
 	// reloadInterval is how often the lists of a backend that announces nothing are read again.
 	reloadInterval = 5 * time.Minute
@@ -23,10 +23,12 @@ const (
 
 // Backend is what a Monitor needs of a backend.
 type Backend interface {
-	// Probe asks for a sign of life. It ends with its context.
-	Probe(ctx context.Context) error
-	// Load reads what the backend offers and keeps it, so that it is there when the verdict says that the backend is served.
-	Load(ctx context.Context) error
+	// Probe asks for a sign of life, which may take several requests. It ends with its context. It calls answered, which may be called at any
+	// time, whenever the backend answered one of them: the time without any answer begins anew then.
+	Probe(ctx context.Context, answered func()) error
+	// Load reads what the backend offers and keeps it, so that it is there when the verdict says that the backend is served. It ends with its
+	// context, and calls answered as Probe does.
+	Load(ctx context.Context, answered func()) error
 	// Classify says what an error of Probe or Load means.
 	Classify(err error) Fault
 }
@@ -182,10 +184,13 @@ func (m *Monitor) probe(ctx context.Context, began time.Time) result {
 // errNoAnswer is the cause of a context that ends because the backend was given up.
 var errNoAnswer = errors.New("no answer")
 
-func (m *Monitor) bounded(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, errNoAnswer)
-	defer cancel()
-	err := do(ctx)
+// bounded ends do when there was no answer for a time.
+func (m *Monitor) bounded(ctx context.Context, limit time.Duration, do func(ctx context.Context, answered func()) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	patience := time.AfterFunc(limit, func() { cancel(errNoAnswer) })
+	defer patience.Stop()
+	err := do(ctx, func() { patience.Reset(limit) })
 	if err != nil && errors.Is(context.Cause(ctx), errNoAnswer) {
 		return fmt.Errorf("%w within %s", errNoAnswer, limit)
 	}

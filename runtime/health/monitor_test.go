@@ -29,6 +29,7 @@ type fake struct {
 	mu     sync.Mutex
 	answer func(ctx context.Context) error
 	load   func(ctx context.Context) error
+	steps  []time.Duration // answers of a probe that takes several requests, in the place of answer
 	open   int
 	most   int
 	probes []time.Time
@@ -59,9 +60,13 @@ func (f *fake) set(answer func(context.Context) error) {
 	f.answer = answer
 }
 
-func (f *fake) Probe(ctx context.Context) error {
+func (f *fake) Probe(ctx context.Context, answered func()) error {
 	f.mu.Lock()
 	answer := f.answer
+	if len(f.steps) > 0 {
+		steps := f.steps
+		answer = func(ctx context.Context) error { return f.answerInSteps(ctx, steps, answered) }
+	}
 	f.probes = append(f.probes, time.Now())
 	f.open++
 	f.most = max(f.most, f.open)
@@ -74,7 +79,18 @@ func (f *fake) Probe(ctx context.Context) error {
 	return answer(ctx)
 }
 
-func (f *fake) Load(ctx context.Context) error {
+// answerInSteps answers several requests, each after its time.
+func (f *fake) answerInSteps(ctx context.Context, steps []time.Duration, answered func()) error {
+	for _, step := range steps {
+		if err := takes(step)(ctx); err != nil {
+			return err
+		}
+		answered()
+	}
+	return nil
+}
+
+func (f *fake) Load(ctx context.Context, _ func()) error {
 	f.mu.Lock()
 	f.loads++
 	load := f.load
@@ -282,4 +298,29 @@ func TestMonitor_ProbesAtTheIntervalOfThePolicy(t *testing.T) {
 func TestMonitor_EndsWithItsContextWhileAProbeHangs(t *testing.T) {
 	f := &fake{answer: hangs}
 	monitored(t, f, func(t *testing.T, m *health.Monitor) { expect(t, m, v1alpha1.BackendUnknown) })
+}
+
+// TestMonitor_SlowFromTheStart has a backend take 10 s for each answer, of which the first probe needs three. It is slow, not dead: that is
+// 12 s without any answer.
+func TestMonitor_SlowFromTheStart(t *testing.T) {
+	for name, test := range map[string]struct {
+		steps []time.Duration
+		want  v1alpha1.BackendStatus
+	}{
+		"slow":               {steps: []time.Duration{10 * time.Second, 10 * time.Second, 10 * time.Second}, want: v1alpha1.BackendDegraded},
+		"hangs in the midst": {steps: []time.Duration{10 * time.Second, time.Hour}, want: v1alpha1.BackendUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			monitored(t, &fake{steps: test.steps}, func(t *testing.T, m *health.Monitor) {
+				pass(21 * time.Second)
+				if v := m.Verdict(); v.Status != v1alpha1.BackendUnknown {
+					t.Errorf("before it is known it is %+v", v)
+				}
+				pass(10 * time.Second)
+				if v := m.Verdict(); v.Status != test.want {
+					t.Errorf("it is %+v, want %s", v, test.want)
+				}
+			})
+		})
+	}
 }
