@@ -7,11 +7,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"slices"
 	"sync"
 	"time"
-
-	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
 
 // book is where the run writes down what it did and what it saw.
@@ -96,6 +93,9 @@ func (b *book) report(r reported, resource uint64) {
 	if n := len(b.history.reports); n == 0 || b.history.reports[n-1].phase != r.phase || !maps.Equal(b.history.reports[n-1].backends, r.backends) {
 		b.truth.writes = append(b.truth.writes, r.received)
 	}
+	if n := len(b.history.reports); n == 0 || b.history.reports[n-1].phase != r.phase {
+		fmt.Fprintf(b.out, "%6.1f s      phase %s: %s\n", r.received.Seconds(), r.phase, r.message)
+	}
 	b.resource = resource
 	b.history.reports = append(b.history.reports, r)
 }
@@ -120,21 +120,4 @@ func (b *book) judge() []lie {
 	}
 	b.told = max(b.told, len(lies))
 	return lies
-}
-
-// unknown is how long the status said that it is unknown, and how much of it while the runtime ran.
-func (b *book) unknown() (all, needless time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i := 1; i < len(b.history.reports); i++ {
-		before, now := b.history.reports[i-1], b.history.reports[i]
-		if before.phase != v1alpha1.PhaseUnknown {
-			continue
-		}
-		all += now.received - before.received
-		if !slices.ContainsFunc(b.truth.runtime, func(o outage) bool { return o.from <= now.received && before.received <= o.to }) {
-			needless += now.received - before.received
-		}
-	}
-	return all, needless
 }

@@ -279,3 +279,31 @@ func (t *truth) disturbance(from, to time.Duration) string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// silent is how long the status said that it is not known what is true. That is no lie; a status that is always unknown is of no use.
+type silent struct {
+	// phase is how long the phase was Unknown, needless how much of it while the runtime ran.
+	phase, needless time.Duration
+	// backends is how long backends were unknown, added up, beside another phase.
+	backends time.Duration
+}
+
+func silentIn(t *truth, h *history) (s silent) {
+	for i := 1; i < len(h.reports); i++ {
+		before, now := &h.reports[i-1], &h.reports[i]
+		took := now.received - before.received
+		if before.phase == v1alpha1.PhaseUnknown {
+			s.phase += took
+			if !slices.ContainsFunc(t.runtime, func(o outage) bool { return o.from <= now.received && before.received <= o.to }) {
+				s.needless += took
+			}
+			continue
+		}
+		for _, status := range before.backends {
+			if status == v1alpha1.BackendUnknown {
+				s.backends += took
+			}
+		}
+	}
+	return s
+}

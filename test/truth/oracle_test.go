@@ -190,6 +190,16 @@ func TestQuantiles(t *testing.T) {
 	}
 }
 
+func TestSilentIn(t *testing.T) {
+	t.Parallel()
+	truth := one()
+	truth.runtime = []outage{{from: 10 * s, to: 80 * s}}
+	h := &history{reports: []reported{says(9*s, ready), unknown(75 * s), unknown(80 * s), unknown(83 * s), says(85*s, v1alpha1.BackendUnknown), says(89*s, ready)}}
+	if got, want := silentIn(truth, h), (silent{phase: 10 * s, needless: 2 * s, backends: 4 * s}); got != want {
+		t.Errorf("silent for %+v, want %+v", got, want)
+	}
+}
+
 // Every rule is complete, and says where its bounds are from.
 func TestRules(t *testing.T) {
 	t.Parallel()

@@ -23,10 +23,10 @@ type result struct {
 	lies   []lie
 	lags   []lag
 	faults map[faultKind]int
-	// unknown is how long the status said Unknown, needless how much of it while the runtime ran all the time, stalled how long the
-	// watcher itself got no time at most.
-	unknown, needless, stalled time.Duration
-	requests                   requests
+	silent silent
+	// stalled is how long the watcher itself got no time at most.
+	stalled  time.Duration
+	requests requests
 }
 
 func (b *book) count(k faultKind) {
@@ -37,11 +37,11 @@ func (b *book) count(k faultKind) {
 
 func (b *book) result(o options, stalled time.Duration, r requests) *result {
 	lies := b.judge()
-	unknown, needless := b.unknown()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return &result{
-		options: o, lies: lies, lags: measure(&b.truth, &b.history), faults: maps.Clone(b.faults), unknown: unknown, needless: needless, stalled: stalled, requests: r,
+		options: o, lies: lies, lags: measure(&b.truth, &b.history), faults: maps.Clone(b.faults), silent: silentIn(&b.truth, &b.history),
+		stalled: stalled, requests: r,
 	}
 }
 
@@ -134,17 +134,19 @@ func (r *result) tables() string {
 			if channel == "tools" {
 				bound = rules[e].list
 			}
-			text := seconds(bound)
+			text, undisturbed := seconds(bound), "–"
 			if rules[e].busy > 0 {
 				text = seconds(rules[e].busy) + " under traffic, " + text
 			}
-			lines = append(lines, []string{
-				string(e), channel, fmt.Sprint(len(all)), seconds(q[0]), seconds(q[1]), seconds(q[2]), seconds(quantiles(calm)[2]), text,
-			})
+			if len(calm) > 0 {
+				undisturbed = seconds(quantiles(calm)[2])
+			}
+			lines = append(lines, []string{string(e), channel, fmt.Sprint(len(all)), seconds(q[0]), seconds(q[1]), seconds(q[2]), undisturbed, text})
 		}
 	}
 	b.WriteString("\n" + markdown(lines))
-	fmt.Fprintf(&b, "\nThe phase was Unknown for %s in all, of them %s while the runtime ran.\n", seconds(r.unknown), seconds(r.needless))
+	fmt.Fprintf(&b, "\nThe phase was Unknown for %s in all, of them %s while the runtime ran; beside another phase backends were unknown for %s.\n",
+		seconds(r.silent.phase), seconds(r.silent.needless), seconds(r.silent.backends))
 
 	lines = [][]string{{"requests of the runtime", "times", "per minute"}}
 	for _, request := range slices.SortedFunc(maps.Keys(r.requests), func(a, b string) int {

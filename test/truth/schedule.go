@@ -173,7 +173,7 @@ func (p *planner) fault(i int) fault {
 func (p *planner) machinery() {
 	const brief, long = "", " for long"
 	for at := p.between(10*time.Second, gapMost); ; {
-		drawn := draw(p, &p.breakdowns, killRuntime+brief, freezeRuntime+brief, restartAPI+brief, killRuntime+long, killRuntime+brief, freezeRuntime+brief, restartAPI+brief, freezeRuntime+long)
+		drawn := draw(p, &p.breakdowns, killRuntime+brief, freezeRuntime+brief, restartAPI+brief, killRuntime+long, killRuntime+brief, freezeRuntime+brief, restartAPI+long, freezeRuntime+long)
 		f := fault{slot: nobody, at: at}
 		switch drawn {
 		case killRuntime + brief:
@@ -182,6 +182,8 @@ func (p *planner) machinery() {
 			f.kind, f.lasts = freezeRuntime, p.between(6*time.Second, 30*time.Second)
 		case restartAPI + brief:
 			f.kind, f.lasts = restartAPI, p.between(time.Second, 9*time.Second)
+		case restartAPI + long: // long enough for whoever waits longer each time
+			f.kind, f.lasts = restartAPI, p.between(15*time.Second, 35*time.Second)
 		case killRuntime + long:
 			f.kind, f.lasts = killRuntime, p.between(70*time.Second, 85*time.Second)
 		default:
