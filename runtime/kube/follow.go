@@ -20,9 +20,12 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// The reflector's own ceiling between attempts is 30 s; a gateway should hear about a change sooner after the API server came
-// back, and one request in ten seconds from each gateway does not hinder it in coming back.
-const maxWatchBackoff = 10 * time.Second
+// The reflector's own ceiling between attempts is 30 s; a gateway has to know what changed ten seconds after the API server came back, and a
+// request in some seconds from each watch does not hinder it in coming back. watchJitter, a share of it, comes on top.
+const (
+	maxWatchBackoff = 5 * time.Second
+	watchJitter     = 0.5
+)
 
 // Object is an API object as its typed client returns it.
 type Object interface {
@@ -188,8 +191,12 @@ func follow(ctx context.Context, logger *slog.Logger, lw cache.ListerWatcher, s 
 	cache.NewReflectorWithOptions(lw, nil, s, cache.ReflectorOptions{
 		Name:    "kube",
 		Logger:  &log,
-		Backoff: &wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: maxWatchBackoff},
+		Backoff: watchBackoff(),
 	}).RunWithContext(ctx)
+}
+
+func watchBackoff() *wait.Backoff {
+	return &wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Jitter: watchJitter, Steps: 20, Cap: maxWatchBackoff}
 }
 
 // store hands what a reflector receives to functions. A reflector calls it from one goroutine.

@@ -26,9 +26,10 @@ const (
 	applyInterval = 5 * time.Second
 	// applyTimeout bounds one request for the VirtualMCPServer.
 	applyTimeout = 10 * time.Second
-	// minBackoff and maxBackoff bound the time to the next try after the API server did not take a status.
+	// minBackoff and maxBackoff bound the time to the next try after the API server did not take a status. It has to be right ten seconds
+	// after the API server came back, however long that was away; writes of a status that changes all the time come as often.
 	minBackoff = time.Second
-	maxBackoff = 30 * time.Second
+	maxBackoff = applyInterval
 )
 
 // Observer hears about writes of the status: err is nil when it was taken.
@@ -159,11 +160,14 @@ func (k *KubeReporter) Run(ctx context.Context) error {
 		default:
 			k.logger.Warn("Could not report the status", "virtualMCPServer", k.name, "error", err, "retryAfter", backoff)
 			notBefore = time.Now().Add(backoff)
-			backoff = min(2*backoff, maxBackoff)
+			backoff = longer(backoff)
 		}
 		signal(k.wake) // look again: at what is still different, or at what changed meanwhile
 	}
 }
+
+// longer is the backoff after another one.
+func longer(backoff time.Duration) time.Duration { return min(2*backoff, maxBackoff) }
 
 // see takes over what the watch, or an answer, shows of the object.
 func (k *KubeReporter) see(object *v1alpha1.VirtualMCPServer) {
