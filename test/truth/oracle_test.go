@@ -79,6 +79,9 @@ func TestJudge(t *testing.T) {
 	without := one(change{event: died, at: 10 * s})
 	without.api = []outage{{from: 8 * s, to: 40 * s}}
 
+	returned := one(change{event: left, at: 42 * s})
+	returned.api = without.api
+
 	for name, test := range map[string]struct {
 		truth   *truth
 		reports []reported
@@ -128,13 +131,17 @@ func TestJudge(t *testing.T) {
 			truth: dead, reports: []reported{{span: at(12 * s), phase: v1alpha1.PhaseReady, backends: map[string]v1alpha1.BackendStatus{"a": unavailable, "b": ready}}},
 			want: []string{"phase of truth"},
 		},
-		"a dead runtime's status":              {truth: gone, reports: []reported{says(74*s, ready), unknown(75 * s), unknown(500 * s)}},
-		"a dead runtime's status for too long": {truth: gone, reports: []reported{says(76*s, ready)}, want: []string{"phase of truth", "status of a", "status of b"}},
-		"a frozen runtime knows nothing":       {truth: thawed, reports: []reported{says(29*s, ready), says(45*s, ready)}},
-		"a thawed one has to learn":            {truth: thawed, reports: []reported{says(46*s, ready)}, want: []string{"status of a", "phase of truth"}},
-		"a new process serves what it found":   {truth: restarted, lists: []listed{offers(20*s, ""), offers(28*s, baseTool)}},
-		"a new process has to find it":         {truth: restarted, lists: []listed{offers(28*s, "")}, want: []string{"tools 2025-11-25 of a"}},
-		"the API server is back":               {truth: without, reports: []reported{says(50*s, ready)}},
+		"a dead runtime's status":                {truth: gone, reports: []reported{says(74*s, ready), unknown(75 * s), unknown(500 * s)}},
+		"a dead runtime's status for too long":   {truth: gone, reports: []reported{says(76*s, ready)}, want: []string{"phase of truth", "status of a", "status of b"}},
+		"a frozen runtime knows nothing":         {truth: thawed, reports: []reported{says(29*s, ready), says(45*s, ready)}},
+		"a thawed one has to learn":              {truth: thawed, reports: []reported{says(46*s, ready)}, want: []string{"status of a", "phase of truth"}},
+		"a new process serves what it found":     {truth: restarted, lists: []listed{offers(20*s, ""), offers(28*s, baseTool)}},
+		"a new process has to find it":           {truth: restarted, lists: []listed{offers(28*s, "")}, want: []string{"tools 2025-11-25 of a"}},
+		"left when the API server was just back": {truth: returned, reports: []reported{says(49*s, ready)}, lists: []listed{offers(49*s, baseTool)}},
+		"left when the API server had been back for 10 s": {
+			truth: returned, reports: []reported{says(51*s, ready)}, lists: []listed{offers(51*s, baseTool)}, want: []string{"status of a", "tools 2025-11-25 of a"},
+		},
+		"the API server is back": {truth: without, reports: []reported{says(50*s, ready)}},
 		"the API server has been back for long": {
 			truth: without, reports: []reported{says(51*s, ready)}, want: []string{"status of a", "phase of truth"},
 		},

@@ -5,6 +5,7 @@ package main
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -17,6 +18,11 @@ func TestPlanFollowsFromTheSeed(t *testing.T) {
 	}
 	if reflect.DeepEqual(one, other) {
 		t.Error("two seeds gave one plan")
+	}
+	for _, f := range plan(1, 3*time.Minute) {
+		if !slices.Contains(one, f) {
+			t.Errorf("%s is not in a longer run", f)
+		}
 	}
 }
 

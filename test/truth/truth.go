@@ -105,6 +105,9 @@ func (t *truth) statusOf(changes []change, i int, at time.Duration) statuses {
 // statusDeadline is until when a bound lets the status stay as it was.
 func (t *truth) statusDeadline(c change, bound time.Duration) time.Duration {
 	until := t.verdictDeadline(c, bound)
+	if rules[c.event].byAPI {
+		until = afterReturn(t.api, c.at, until)
+	}
 	if until == forever {
 		return forever
 	}
@@ -141,10 +144,10 @@ func (t *truth) recentlyAway(at time.Duration) bool {
 	return slices.ContainsFunc(t.runtime, func(o outage) bool { return o.from <= at && at-o.to < roundDeadline })
 }
 
-// afterReturn puts a deadline off if the API server was away meanwhile.
+// afterReturn puts a deadline off if the API server was away meanwhile, or came back a moment before.
 func afterReturn(api []outage, begin, until time.Duration) time.Duration {
 	for _, o := range api {
-		if o.from > until || o.to <= begin {
+		if o.from > until || o.to != forever && o.to+apiReturn <= begin {
 			continue
 		}
 		if o.to == forever {
@@ -181,7 +184,7 @@ func (t *truth) toolsOf(changes []change, i int, at time.Duration) []string {
 	}
 	r := rules[c.event]
 	until := t.verdictDeadline(c, r.list)
-	if r.byAPI && until != forever {
+	if r.byAPI {
 		until = afterReturn(t.api, c.at, until)
 	}
 	if at > until {

@@ -40,6 +40,8 @@ const (
 	// startTimeout is how long a part of the world may take to be there, and the API server to take a change.
 	startTimeout = 2 * time.Minute
 	pollInterval = 200 * time.Millisecond
+	// crashBackoff is what a kubelet waits at first before it starts a container again that ends time and again.
+	crashBackoff = 10 * time.Second
 	// firstPort is where ports are looked for: below those that the kernel gives to whoever dials, or a connection could meet itself at
 	// the port of a backend that is dead.
 	firstPort = 21000
@@ -320,6 +322,13 @@ func keep(o process.Options, ended func(error)) (*keeper, error) {
 				return
 			}
 			ended(err)
+			if n > 2 {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(crashBackoff):
+				}
+			}
 			next := o
 			next.Name = fmt.Sprintf("%s-%d", o.Name, n)
 			if p, err = process.Start(next); err != nil {
