@@ -238,6 +238,7 @@ type request struct {
 	method    string
 	path      string
 	accept    string
+	conflict  bool // the answer
 }
 
 func (r request) write() bool { return r.method != http.MethodGet }
@@ -247,15 +248,22 @@ func (r request) event() bool { return strings.HasPrefix(r.path, "/apis/events.k
 // recorder keeps the requests that the operator makes.
 type recorder struct {
 	mu       sync.Mutex
-	requests []request
+	requests []*request
 }
 
 func (r *recorder) wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		made := &request{userAgent: req.UserAgent(), method: req.Method, path: req.URL.Path, accept: req.Header.Get("Accept")}
 		r.mu.Lock()
-		r.requests = append(r.requests, request{req.UserAgent(), req.Method, req.URL.Path, req.Header.Get("Accept")})
+		r.requests = append(r.requests, made)
 		r.mu.Unlock()
-		return next.RoundTrip(req)
+		response, err := next.RoundTrip(req)
+		if err == nil && response.StatusCode == http.StatusConflict {
+			r.mu.Lock()
+			made.conflict = true
+			r.mu.Unlock()
+		}
+		return response, err
 	})
 }
 
@@ -266,7 +274,7 @@ func (r *recorder) of(controller string) []request {
 	var found []request
 	for _, req := range r.requests {
 		if req.userAgent == controllers.UserAgentPrefix+controller && strings.Contains(req.path, "/namespaces/") {
-			found = append(found, req)
+			found = append(found, *req)
 		}
 	}
 	return found
@@ -287,8 +295,8 @@ func (r *recorder) filter(keep func(request) bool) []request {
 	defer r.mu.Unlock()
 	var found []request
 	for _, req := range r.requests {
-		if keep(req) {
-			found = append(found, req)
+		if keep(*req) {
+			found = append(found, *req)
 		}
 	}
 	return found

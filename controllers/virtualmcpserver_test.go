@@ -5,6 +5,7 @@ package controllers_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -67,8 +68,9 @@ func TestProvisioning(t *testing.T) {
 	f.rollOut("vmcp-gateway")
 	s = f.eventually("gateway", haveCondition(v1alpha1.ConditionDeploymentReady, metav1.ConditionTrue, v1alpha1.ReasonAvailable))
 	f.Expect(s.Status.ObservedGeneration).To(Equal(s.Generation))
-	f.Expect(len(f.requests.of(controllers.VirtualMCPServerController))).To(BeNumerically("<=", 14),
-		"requests for one VirtualMCPServer: %v", f.requests.of(controllers.VirtualMCPServerController))
+	// A cache that lags behind on a busy machine costs refused attempts, which are not what this is about.
+	requests := slices.DeleteFunc(f.requests.of(controllers.VirtualMCPServerController), func(r request) bool { return r.conflict })
+	f.Expect(len(requests)).To(BeNumerically("<=", 14), "requests for one VirtualMCPServer: %v", requests)
 }
 
 // A change of the spec that concerns the configuration alone changes no pod.
