@@ -92,6 +92,7 @@ func TestRun_FollowsTheListOfBackends(t *testing.T) {
 	expectTools(t, session, soon, "alpha_sum")
 	d.set()
 	expectTools(t, session, soon)
+	reports.expectPhase(t, soon, v1alpha1.PhaseDegraded) // what is served is reported a moment later
 	if got, want := reports.phases(), []v1alpha1.Phase{v1alpha1.PhaseDegraded, v1alpha1.PhaseReady, v1alpha1.PhaseDegraded}; !slices.Equal(got, want) {
 		t.Errorf("phases were %v, want %v: a backend that was just found must not show as one that is down", got, want)
 	}
