@@ -5,7 +5,8 @@ package main
 
 import (
 	"fmt"
-	"strings"
+
+	"github.com/vmcp-dev/vmcp-operator/test/document"
 )
 
 // row is a line of the result.
@@ -57,32 +58,7 @@ func (r *result) table() string {
 	for _, row := range r.rows {
 		lines = append(lines, []string{row.what, row.bound, row.figure, row.verdict()})
 	}
-	return markdown(lines)
-}
-
-// markdown sets a table whose first line is its head, with columns as wide as they need to be.
-func markdown(lines [][]string) string {
-	width := make([]int, len(lines[0]))
-	for _, line := range lines {
-		for i, cell := range line {
-			width[i] = max(width[i], len([]rune(cell)))
-		}
-	}
-	var b strings.Builder
-	for n, line := range lines {
-		for i, cell := range line {
-			fmt.Fprintf(&b, "| %s%s ", cell, strings.Repeat(" ", width[i]-len([]rune(cell))))
-		}
-		b.WriteString("|\n")
-		if n > 0 {
-			continue
-		}
-		for _, w := range width {
-			fmt.Fprintf(&b, "|%s", strings.Repeat("-", w+2))
-		}
-		b.WriteString("|\n")
-	}
-	return b.String()
+	return document.Table(lines)
 }
 
 // requestTable tells every kind of requests, and how many they are of each of n.
@@ -91,5 +67,5 @@ func requestTable(t tally, n int, each string) string {
 	for _, r := range t.sorted() {
 		lines = append(lines, []string{r.agent, r.label(), r.resource, fmt.Sprint(t[r]), fmt.Sprintf("%.2f", float64(t[r])/float64(n))})
 	}
-	return markdown(lines)
+	return document.Table(lines)
 }

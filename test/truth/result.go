@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vmcp-dev/vmcp-operator/test/audit"
+	"github.com/vmcp-dev/vmcp-operator/test/document"
 )
 
 // result is what a run found out.
@@ -113,7 +114,7 @@ func (r *result) tables() string {
 	for _, kind := range slices.Sorted(maps.Keys(r.faults)) {
 		lines = append(lines, []string{string(kind), fmt.Sprint(r.faults[kind])})
 	}
-	b.WriteString(markdown(lines))
+	b.WriteString(document.Table(lines))
 
 	lines = [][]string{{"what became true", "shown by", "times", "p50", "p99", "max", "max undisturbed", "bound"}}
 	for _, e := range []event{died, hung, slowed, locked, rejected, garbled, withdrawn, left, joined, recovered, restored, rotated, toolsTold, toolsUntold} {
@@ -144,7 +145,7 @@ func (r *result) tables() string {
 			lines = append(lines, []string{string(e), channel, fmt.Sprint(len(all)), seconds(q[0]), seconds(q[1]), seconds(q[2]), undisturbed, text})
 		}
 	}
-	b.WriteString("\n" + markdown(lines))
+	b.WriteString("\n" + document.Table(lines))
 	fmt.Fprintf(&b, "\nThe phase was Unknown for %s in all, of them %s while the runtime ran; beside another phase backends were unknown for %s.\n",
 		seconds(r.silent.phase), seconds(r.silent.needless), seconds(r.silent.backends))
 
@@ -154,32 +155,7 @@ func (r *result) tables() string {
 	}) {
 		lines = append(lines, []string{request, fmt.Sprint(r.requests[request]), fmt.Sprintf("%.1f", float64(r.requests[request])/r.length.Minutes())})
 	}
-	b.WriteString("\n" + markdown(lines))
-	return b.String()
-}
-
-// markdown sets a table whose first line is its head, with columns as wide as they need to be.
-func markdown(lines [][]string) string {
-	width := make([]int, len(lines[0]))
-	for _, line := range lines {
-		for i, cell := range line {
-			width[i] = max(width[i], len([]rune(cell)))
-		}
-	}
-	var b strings.Builder
-	for n, line := range lines {
-		for i, cell := range line {
-			fmt.Fprintf(&b, "| %s%s ", cell, strings.Repeat(" ", width[i]-len([]rune(cell))))
-		}
-		b.WriteString("|\n")
-		if n > 0 {
-			continue
-		}
-		for _, w := range width {
-			fmt.Fprintf(&b, "|%s", strings.Repeat("-", w+2))
-		}
-		b.WriteString("|\n")
-	}
+	b.WriteString("\n" + document.Table(lines))
 	return b.String()
 }
 
