@@ -63,14 +63,18 @@ func Cluster(ctx context.Context, o ClusterOptions) (Options, error) {
 	}
 	reporter := status.NewKubeReporter(status.KubeReporterOptions{
 		Clients: clients, Name: o.Name, UID: initial.UID, Identity: status.Identity{Reporter: o.PodName, Version: o.Version}, Lease: o.Lease, Pauses: pauses,
-		Wrote: metrics.StatusWrite, Logger: o.Logger,
+		Applied: metrics.Apply, Logger: o.Logger,
 	})
+	metrics.Reporter(func() bool { return reporter.Duty().Reporting })
 	return Options{
 		Name:        o.Name,
 		Version:     o.Version,
 		Listen:      o.Listen,
 		AdminListen: o.AdminListen,
-		Config:      config.Watch(initial, clients.ConfigMaps, v1alpha1.OperandName(o.Name), o.CredentialsDir, o.Logger),
+		Config: config.Watch(config.WatchOptions{
+			Initial: initial, File: o.ConfigFile, ConfigMap: v1alpha1.OperandName(o.Name), ConfigMaps: clients.ConfigMaps,
+			CredentialsDir: o.CredentialsDir, Logger: o.Logger,
+		}),
 		Discover: func(c *configv1alpha1.RuntimeConfiguration) discovery.Discoverer {
 			if c.Source == v1alpha1.OutgoingAuthSourceInline {
 				return discovery.Inline(c.Backends, o.CredentialsDir)

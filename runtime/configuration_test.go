@@ -18,6 +18,7 @@ import (
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/config"
 )
 
 // configurations are a config.Source that a test feeds.
@@ -28,11 +29,11 @@ type configurations struct {
 
 func (c *configurations) Initial() *configv1alpha1.RuntimeConfiguration { return &c.initial }
 
-func (c *configurations) Run(ctx context.Context, publish func(*configv1alpha1.RuntimeConfiguration)) error {
+func (c *configurations) Run(ctx context.Context, publish func(config.Update)) error {
 	for {
 		select {
 		case next := <-c.next:
-			publish(&next)
+			publish(config.Update{Configuration: &next})
 		case <-ctx.Done():
 			return nil
 		}

@@ -18,6 +18,7 @@ import (
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/catalog"
+	"github.com/vmcp-dev/vmcp-operator/runtime/config"
 	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
 	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
 	"github.com/vmcp-dev/vmcp-operator/runtime/health"
@@ -33,7 +34,7 @@ type control struct {
 	ready   atomic.Bool
 	routes  atomic.Pointer[routes]
 
-	configs     chan *configv1alpha1.RuntimeConfiguration
+	configs     chan config.Update
 	discoveries chan discovered
 	changed     chan struct{} // a member changed
 	group       *errgroup.Group
@@ -42,6 +43,7 @@ type control struct {
 	// wanted is the newest configuration; serving is the one that is in force: a wanted one that names another group is in force
 	// when the backends of that group are known.
 	wanted, serving *configv1alpha1.RuntimeConfiguration
+	refused         string // why a newer one than wanted is not followed, or ""
 	stopDiscovery   context.CancelFunc
 	epoch           int // counts discoveries, so that a list of the one before is not taken for one of the present
 
@@ -74,7 +76,7 @@ func newControl(o Options) *control {
 	c := &control{
 		options:     o,
 		id:          newGatewayID(o.Config.Initial().UID),
-		configs:     make(chan *configv1alpha1.RuntimeConfiguration),
+		configs:     make(chan config.Update),
 		discoveries: make(chan discovered),
 		changed:     make(chan struct{}, 1),
 		members:     map[backend.Key]*member{},
@@ -94,9 +96,10 @@ func (c *control) run(ctx context.Context) error {
 	c.group = group
 	c.wanted = c.options.Config.Initial()
 	c.serving, c.builtBy = c.wanted, c.wanted
+	c.options.Metrics.ConfigurationServing(c.serving.Generation)
 	c.discover(ctx)
 	group.Go(func() error {
-		return c.options.Config.Run(ctx, func(next *configv1alpha1.RuntimeConfiguration) { send(ctx, c.configs, next) })
+		return c.options.Config.Run(ctx, func(u config.Update) { send(ctx, c.configs, u) })
 	})
 	group.Go(func() error {
 		c.loop(ctx)
@@ -113,8 +116,8 @@ func (c *control) loop(ctx context.Context) {
 		case <-ctx.Done():
 			c.retireAll(ctx)
 			return
-		case next := <-c.configs:
-			c.configure(ctx, next)
+		case u := <-c.configs:
+			c.configure(ctx, u)
 		case d := <-c.discoveries:
 			c.discovered(ctx, d)
 		case <-c.changed:
@@ -144,7 +147,19 @@ func (c *control) discover(ctx context.Context) {
 	})
 }
 
-func (c *control) configure(ctx context.Context, next *configv1alpha1.RuntimeConfiguration) {
+func (c *control) configure(ctx context.Context, u config.Update) {
+	c.refused = ""
+	if u.Refused != nil {
+		c.refused = u.Refused.Error()
+	}
+	c.options.Metrics.ConfigurationRefused(u.Refused != nil)
+	if u.Configuration != nil {
+		c.want(ctx, u.Configuration)
+	}
+}
+
+// want takes steps to put a configuration into force.
+func (c *control) want(ctx context.Context, next *configv1alpha1.RuntimeConfiguration) {
 	waiting := c.wanted != c.serving
 	same := sameBackends(next, c.wanted)
 	c.wanted = next
@@ -175,6 +190,7 @@ func (c *control) adopt() {
 		c.gateway.SetAllowedOrigins(c.wanted.AllowedOrigins)
 	}
 	c.serving = c.wanted
+	c.options.Metrics.ConfigurationServing(c.serving.Generation)
 	for _, set := range []map[backend.Key]*member{c.members, c.incoming} {
 		for _, m := range set {
 			if m.monitor != nil {

@@ -65,7 +65,8 @@ func (c *control) publish(views []view) {
 	c.catalog = catalog.Build(members, c.serving.Aggregation)
 	c.gateway.SetSnapshot(c.catalog)
 	c.issues = issuesOf(c.catalog, c.schemas.Observe(members))
-	c.options.Metrics.Catalog(len(c.catalog.Tools), len(c.catalog.Prompts), len(c.catalog.Resources), len(c.catalog.Templates), len(c.catalog.Conflicts))
+	c.options.Metrics.Catalog(len(c.catalog.Tools), len(c.catalog.Prompts), len(c.catalog.Resources), len(c.catalog.Templates),
+		len(c.catalog.Conflicts), c.catalog.Tokens)
 	c.options.Logger.Info("Catalog changed", "backends", len(members)-len(c.catalog.Missing), "missing", len(c.catalog.Missing), "tools", len(c.catalog.Tools), "prompts", len(c.catalog.Prompts),
 		"resources", len(c.catalog.Resources), "templates", len(c.catalog.Templates), "conflicts", len(c.catalog.Conflicts))
 }
@@ -79,8 +80,10 @@ func (c *control) report(views []view) status.Report {
 		Static:         c.serving.Source == v1alpha1.OutgoingAuthSourceInline,
 		Discovered:     c.listed,
 		DiscoveryError: c.discoveryError,
+		Refused:        c.refused,
 		Catalog: status.Catalog{
-			Tools: len(c.catalog.Tools), Prompts: len(c.catalog.Prompts), Resources: len(c.catalog.Resources), Issues: c.issues,
+			Tools: len(c.catalog.Tools), Prompts: len(c.catalog.Prompts), Resources: len(c.catalog.Resources), Tokens: c.catalog.Tokens,
+			Issues: c.issues,
 		},
 	}
 	for _, v := range views {

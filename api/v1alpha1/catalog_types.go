@@ -21,6 +21,11 @@ type CatalogSummary struct {
 	// +required
 	Resources int32 `json:"resources"`
 
+	// tokens is an estimate of what the tools take of the context of a model that is given all of them: a quarter of the bytes of
+	// their names, descriptions and input schemas.
+	// +optional
+	Tokens int32 `json:"tokens,omitempty"`
+
 	// conflicts is the number of names that could not be offered because another backend has them, those not counted that
 	// conflictResolution.priority settles.
 	// +required

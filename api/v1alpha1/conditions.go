@@ -152,6 +152,8 @@ const (
 	ReasonNoBackends = "NoBackends"
 	// ReasonCatalogConflicts says that names clash and could not be resolved.
 	ReasonCatalogConflicts = "CatalogConflicts"
+	// ReasonConfigurationRefused says that a newer configuration is not valid, so that the one before is served.
+	ReasonConfigurationRefused = "ConfigurationRefused"
 	// ReasonDiscovered says that the list of backends is complete.
 	ReasonDiscovered = "Discovered"
 	// ReasonDiscoveryFailed says that the list of backends could not be read; the last complete one is served.

@@ -99,6 +99,8 @@ type Snapshot struct {
 	Unused    []UnusedOverride
 	// Missing are the backends that are not served.
 	Missing []backend.Key
+	// Tokens estimates what the definitions of all tools take of the context of a model that is given them.
+	Tokens int
 
 	tools     map[string]int
 	prompts   map[string]int
@@ -133,6 +135,7 @@ func Build(members []Member, a v1alpha1.Aggregation) *Snapshot {
 	b.Snapshot.Resources, b.Snapshot.resources = b.resolve(resources)
 	b.Snapshot.Templates, b.Snapshot.templates = b.resolve(templates)
 	b.matchers = matchersOf(b.Templates)
+	b.Tokens = tokens(b.Snapshot.Tools)
 	return b.Snapshot
 }
 

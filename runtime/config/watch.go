@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -23,13 +25,20 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
 )
 
+// Update is what a source has to say.
+type Update struct {
+	// Configuration replaces the one before. It is valid and is not changed afterwards. Nil means that the one before stays.
+	Configuration *configv1alpha1.RuntimeConfiguration
+	// Refused is why the newest configuration is not in force, for people. Nil means that it is.
+	Refused error
+}
+
 // Source yields configurations.
 type Source interface {
 	// Initial is the configuration to start with.
 	Initial() *configv1alpha1.RuntimeConfiguration
-	// Run calls publish with each configuration that replaces the one before, one call at a time, until ctx ends. What is
-	// published is valid and is not changed afterwards.
-	Run(ctx context.Context, publish func(*configv1alpha1.RuntimeConfiguration)) error
+	// Run calls publish with each update, one call at a time, until ctx ends.
+	Run(ctx context.Context, publish func(Update)) error
 }
 
 type fixed struct {
@@ -41,7 +50,7 @@ func Fixed(c *configv1alpha1.RuntimeConfiguration) Source { return fixed{initial
 
 func (f fixed) Initial() *configv1alpha1.RuntimeConfiguration { return f.initial }
 
-func (f fixed) Run(ctx context.Context, _ func(*configv1alpha1.RuntimeConfiguration)) error {
+func (f fixed) Run(ctx context.Context, _ func(Update)) error {
 	<-ctx.Done()
 	return nil
 }
@@ -59,50 +68,56 @@ func ReadFile(path string) (*configv1alpha1.RuntimeConfiguration, error) {
 	return c, nil
 }
 
-type watched struct {
-	fixed
-	configMaps     kube.Getter[*corev1.ConfigMap]
-	name           string
-	credentialsDir string
-	logger         *slog.Logger
+// WatchOptions say where a configuration is to be found. All fields are required.
+type WatchOptions struct {
+	// Initial is the configuration to start with, usually that of the mounted file.
+	Initial *configv1alpha1.RuntimeConfiguration
+	// File is the path of the mounted file, ConfigMap the name of what it is mounted from.
+	File, ConfigMap string
+	ConfigMaps      kube.Getter[*corev1.ConfigMap]
+	// CredentialsDir is where the Secrets are mounted that a configuration of source inline names.
+	CredentialsDir string
+	Logger         *slog.Logger
 }
 
-// Watch is a source that starts with a configuration, usually that of the mounted file, and then follows the named ConfigMap by
-// a watch, because the kubelet may take minutes to bring a change to the file. A configuration of an older generation is ignored: the
-// watch may lag behind the file. One that is not valid is refused, and one that this pod was not rolled for is left to its successor; the
-// one before stays. credentialsDir is where the Secrets are mounted that a configuration of source inline names.
-func Watch(initial *configv1alpha1.RuntimeConfiguration, configMaps kube.Getter[*corev1.ConfigMap], name, credentialsDir string, logger *slog.Logger) Source {
-	return &watched{fixed: fixed{initial: initial}, configMaps: configMaps, name: name, credentialsDir: credentialsDir, logger: logger}
+type watched struct{ options WatchOptions }
+
+// Watch is a source that follows a ConfigMap in two ways: by a watch, because the kubelet may take minutes to bring a change to the file,
+// and by the file, because the watch may be refused. A configuration of an older generation is ignored, and so is a file that is behind the
+// watch. One that is not valid is refused, and one that this pod was not rolled for is left to its successor; the one before stays.
+func Watch(o WatchOptions) Source {
+	return &watched{options: o}
 }
 
-func (w *watched) Run(ctx context.Context, publish func(*configv1alpha1.RuntimeConfiguration)) error {
-	current := w.initial
-	var left *configv1alpha1.RuntimeConfiguration
-	kube.FollowOne(ctx, w.logger, w.configMaps, w.name, func(object *corev1.ConfigMap) {
-		next, err := next(current, object)
-		switch {
-		case err != nil:
-			w.logger.Error("Refused a configuration; the one before stays", "configMap", w.name, "error", err)
-		case next == nil:
-		case !w.rolledFor(next):
-			if !reflect.DeepEqual(next, left) {
-				w.logger.Info("Left a configuration to the pods that are rolled for it; the one before stays", "configMap", w.name,
-					"generation", next.Generation, "source", next.Source)
+func (w *watched) Initial() *configv1alpha1.RuntimeConfiguration { return w.options.Initial }
+
+func (w *watched) Run(ctx context.Context, publish func(Update)) error {
+	i := newIntake(w, publish)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		look := time.NewTicker(fileInterval)
+		defer look.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+				i.readFile()
 			}
-			left = next
-		default:
-			w.logger.Info("Configuration changed", "configMap", w.name, "generation", next.Generation)
-			current = next
-			publish(next)
 		}
-	}, nil)
+	})
+	defer reading.Wait()
+	o := w.options
+	kube.FollowOne(ctx, o.Logger, o.ConfigMaps, o.ConfigMap, i.watched, func(err error) {
+		o.Logger.Warn("The ConfigMap cannot be watched; the mounted file is followed", "configMap", o.ConfigMap, "error", err)
+	})
 	return nil
 }
 
 // rolledFor says that the pod of this process was made for a configuration: it has the rights, and the mounts, that the configuration
 // takes.
 func (w *watched) rolledFor(c *configv1alpha1.RuntimeConfiguration) bool {
-	if SourceOf(c) != SourceOf(w.initial) {
+	if SourceOf(c) != SourceOf(w.options.Initial) {
 		return false
 	}
 	for _, b := range c.Backends {
@@ -110,7 +125,7 @@ func (w *watched) rolledFor(c *configv1alpha1.RuntimeConfiguration) bool {
 			continue
 		}
 		for _, secret := range b.Auth.Spec.SecretNames() {
-			if _, err := os.Stat(filepath.Join(w.credentialsDir, secret)); errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(filepath.Join(w.options.CredentialsDir, secret)); errors.Is(err, fs.ErrNotExist) {
 				return false
 			}
 		}
@@ -154,6 +169,11 @@ func next(current *configv1alpha1.RuntimeConfiguration, object *corev1.ConfigMap
 	if !there {
 		return nil, fmt.Errorf("the ConfigMap has no key %s", configv1alpha1.FileName)
 	}
+	return replacement(current, data)
+}
+
+// replacement is the configuration that data holds if it replaces the current one, else nil.
+func replacement(current *configv1alpha1.RuntimeConfiguration, data string) (*configv1alpha1.RuntimeConfiguration, error) {
 	c, err := configv1alpha1.Parse([]byte(data))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", configv1alpha1.FileName, err)

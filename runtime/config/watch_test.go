@@ -104,7 +104,7 @@ func TestRolledFor(t *testing.T) {
 		"a Secret that is not wanted":  {started: inline, source: inline, backends: []configv1alpha1.Backend{refused}, want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &watched{fixed: fixed{initial: &configv1alpha1.RuntimeConfiguration{Source: c.started}}, credentialsDir: dir}
+			w := &watched{options: WatchOptions{Initial: &configv1alpha1.RuntimeConfiguration{Source: c.started}, CredentialsDir: dir}}
 			if got := w.rolledFor(&configv1alpha1.RuntimeConfiguration{Source: c.source, Backends: c.backends}); got != c.want {
 				t.Errorf("got %t, want %t", got, c.want)
 			}

@@ -84,6 +84,9 @@ func TestBuild_Phase(t *testing.T) {
 	stale := report(ready("a"))
 	stale.DiscoveryError = "forbidden"
 
+	refused, refusedToo := report(ready("a")), report(ready("a"), down("b"))
+	refused.Refused, refusedToo.Refused = "config.yaml: unknown field colour", "config.yaml: unknown field colour"
+
 	for name, c := range map[string]struct {
 		report     status.Report
 		phase      v1alpha1.Phase
@@ -127,6 +130,15 @@ func TestBuild_Phase(t *testing.T) {
 			stale, v1alpha1.PhaseReady, "1 of 1 backend ready.",
 			[]string{"Ready=True/AllBackendsReady", "BackendsDiscovered=False/DiscoveryFailed", "CatalogReady=True/CatalogBuilt"},
 		},
+		"a newer configuration is refused": {
+			refused, v1alpha1.PhaseDegraded, "A newer configuration is refused, that of generation 3 is served: config.yaml: unknown field colour.",
+			[]string{"Ready=True/ConfigurationRefused", "BackendsDiscovered=True/Discovered", "CatalogReady=True/CatalogBuilt"},
+		},
+		"a newer configuration is refused, and one is down": {
+			refusedToo, v1alpha1.PhaseDegraded, "1 of 2 backends ready; not ready: b (ConnectionRefused). " +
+				"A newer configuration is refused, that of generation 3 is served: config.yaml: unknown field colour.",
+			[]string{"Ready=True/BackendsNotReady", "BackendsDiscovered=True/Discovered", "CatalogReady=True/CatalogBuilt"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := build(t, c.report, nil, t0)
@@ -149,7 +161,7 @@ func TestBuild_Phase(t *testing.T) {
 
 func TestBuild_Whole(t *testing.T) {
 	r := report(down("b"), ready("a"))
-	r.Catalog = status.Catalog{Tools: 2, Prompts: 1, Resources: 4}
+	r.Catalog = status.Catalog{Tools: 2, Prompts: 1, Resources: 4, Tokens: 500}
 	got := build(t, r, nil, t0)
 	since := metav1.NewTime(t0)
 	two := int32(2)
@@ -157,7 +169,7 @@ func TestBuild_Whole(t *testing.T) {
 		Phase:    v1alpha1.PhaseDegraded,
 		Message:  "1 of 2 backends ready; not ready: b (ConnectionRefused).",
 		Backends: &v1alpha1.BackendsSummary{Total: 2, Ready: 1},
-		Catalog:  &v1alpha1.CatalogSummary{Tools: 2, Prompts: 1, Resources: 4},
+		Catalog:  &v1alpha1.CatalogSummary{Tools: 2, Prompts: 1, Resources: 4, Tokens: 500},
 		Runtime:  &v1alpha1.RuntimeInfo{Reporter: "pod-1", Version: "v1", ObservedGeneration: 3},
 		DiscoveredBackends: []v1alpha1.DiscoveredBackend{
 			{

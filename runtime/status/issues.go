@@ -4,6 +4,8 @@
 package status
 
 import (
+	"math"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
@@ -60,6 +62,9 @@ func catalogSummary(c Catalog) *vmcpac.CatalogSummaryApplyConfiguration {
 		WithPrompts(int32(c.Prompts)).           //nolint:gosec // As above.
 		WithResources(int32(c.Resources)).       //nolint:gosec // As above.
 		WithConflicts(int32(len(c.conflicts()))) //nolint:gosec // As above.
+	if c.Tokens > 0 {
+		summary.WithTokens(int32(min(c.Tokens, math.MaxInt32)))
+	}
 	if len(c.Issues) > 0 {
 		summary.WithIssueCount(int32(len(c.Issues))) //nolint:gosec // As above.
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	vmcpac "github.com/vmcp-dev/vmcp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
+	"github.com/vmcp-dev/vmcp-operator/runtime/telemetry"
 )
 
 const (
@@ -32,8 +33,8 @@ const (
 	maxBackoff = applyInterval
 )
 
-// Observer hears about writes of the status: err is nil when it was taken.
-type Observer func(err error)
+// Observer hears what became of each look at the status, by the results of package telemetry.
+type Observer func(result string)
 
 // KubeReporterOptions describe a KubeReporter. All fields without a remark are required.
 type KubeReporterOptions struct {
@@ -48,9 +49,9 @@ type KubeReporterOptions struct {
 	Lease LeasePolicy
 	// Pauses tells of pauses of the process, after which what is to be reported is old. It may be nil.
 	Pauses Pauses
-	// Wrote, if not nil, hears about writes.
-	Wrote  Observer
-	Logger *slog.Logger
+	// Applied, if not nil, hears about applies of the status, and about those that nothing was left to do for.
+	Applied Observer
+	Logger  *slog.Logger
 }
 
 // KubeReporter reports into the status of the VirtualMCPServer. It applies, on the server and under a field manager of its own, the
@@ -62,7 +63,7 @@ type KubeReporter struct {
 	identity Identity
 	pauses   Pauses
 	logger   *slog.Logger
-	wrote    Observer
+	applied  Observer
 	elector  *Elector
 	wake     chan struct{}
 	news     news
@@ -79,8 +80,11 @@ type KubeReporter struct {
 // NewKubeReporter makes a reporter. It does nothing before Run.
 func NewKubeReporter(o KubeReporterOptions) *KubeReporter {
 	k := &KubeReporter{
-		clients: o.Clients, name: o.Name, uid: o.UID, identity: o.Identity, pauses: o.Pauses, logger: o.Logger, wrote: o.Wrote,
+		clients: o.Clients, name: o.Name, uid: o.UID, identity: o.Identity, pauses: o.Pauses, logger: o.Logger, applied: o.Applied,
 		wake: make(chan struct{}, 1), news: newNews(), eventLimit: newEventLimit(),
+	}
+	if k.applied == nil {
+		k.applied = func(string) {}
 	}
 	k.elector = NewElector(ElectorOptions{
 		Leases: o.Clients.Leases, Name: v1alpha1.OperandName(o.Name), Owner: o.UID, Identity: o.Identity.Reporter, Policy: o.Lease, Pauses: o.Pauses,
@@ -226,6 +230,7 @@ func (k *KubeReporter) decide(now time.Time) *intent {
 		k.logger.Warn("Could not compare the status with the object", "virtualMCPServer", k.name, "error", err)
 	}
 	if same {
+		k.applied(telemetry.ApplySkipped)
 		return nil
 	}
 	return &intent{status: status, on: k.object}
@@ -239,9 +244,7 @@ func (k *KubeReporter) write(ctx context.Context, i *intent) error {
 	object, err := k.clients.VirtualMCPServers.ApplyStatus(ctx,
 		vmcpac.VirtualMCPServer(k.name, i.on.Namespace).WithResourceVersion(i.on.ResourceVersion).WithStatus(i.status),
 		metav1.ApplyOptions{FieldManager: v1alpha1.RuntimeFieldManager, Force: true})
-	if k.wrote != nil {
-		k.wrote(err)
-	}
+	k.applied(resultOf(err))
 	if apierrors.IsConflict(err) {
 		// Whoever changed the object may have done so as the holder of the Lease.
 		err = errors.Join(err, k.read(ctx), k.elector.Verify(ctx))
@@ -255,4 +258,16 @@ func (k *KubeReporter) write(ctx context.Context, i *intent) error {
 	}
 	k.record(ctx, i.on, object)
 	return nil
+}
+
+// resultOf is what an apply that ended with err comes to. An object that is gone has changed, too.
+func resultOf(err error) string {
+	switch {
+	case err == nil:
+		return telemetry.ApplySent
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return telemetry.ApplyConflict
+	default:
+		return telemetry.ApplyFailed
+	}
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube"
 	"github.com/vmcp-dev/vmcp-operator/runtime/kube/kubetest"
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
+	"github.com/vmcp-dev/vmcp-operator/runtime/telemetry"
 )
 
 // server is a VirtualMCPServer in a namespace of its own, with the Lease that the operator makes.
@@ -153,7 +154,7 @@ func (s *server) reporterWith(t *testing.T, config *rest.Config, o status.KubeRe
 		t.Fatal(err)
 	}
 	r := &reporter{accepted: make(chan time.Time, 100)}
-	o.Clients, o.Name, o.Pauses, o.Wrote = clients, s.name, &r.pauses, r.wrote
+	o.Clients, o.Name, o.Pauses, o.Applied = clients, s.name, &r.pauses, r.applied
 	o.Logger = kubetest.Logger(t).With("pod", o.Identity.Reporter)
 	r.KubeReporter = status.NewKubeReporter(o)
 	r.stop = kubetest.Start(t, func(ctx context.Context) {
@@ -164,9 +165,12 @@ func (s *server) reporterWith(t *testing.T, config *rest.Config, o status.KubeRe
 	return r
 }
 
-func (r *reporter) wrote(err error) {
+func (r *reporter) applied(result string) {
+	if result == telemetry.ApplySkipped {
+		return
+	}
 	r.writes.Add(1)
-	if err == nil {
+	if result == telemetry.ApplySent {
 		r.accepted <- time.Now()
 	}
 }

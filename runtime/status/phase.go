@@ -43,11 +43,22 @@ func Summarize(r Report) Summary {
 		s.Message = fmt.Sprintf("%d of %s ready; not ready: %s.", ready, backends(total), notReady(r.Backends))
 	case len(r.Catalog.conflicts()) > 0:
 		s.Reason, s.Message = v1alpha1.ReasonCatalogConflicts, clashes(r.Catalog)
+	case r.Refused != "":
+		s.Reason, s.Message = v1alpha1.ReasonConfigurationRefused, notServed(r)
+		return s
 	default:
 		s.Phase, s.Reason = v1alpha1.PhaseReady, v1alpha1.ReasonAllBackendsReady
 		s.Message = fmt.Sprintf("%d of %s ready.", ready, backends(total))
 	}
+	if r.Refused != "" {
+		s.Message += " " + notServed(r)
+	}
 	return s
+}
+
+// notServed says that what is served is not what was asked for last.
+func notServed(r Report) string {
+	return fmt.Sprintf("A newer configuration is refused, that of generation %d is served: %s", r.Generation, strings.TrimSuffix(r.Refused, ".")+".")
 }
 
 // count says how many backends are ready, and how many are served.

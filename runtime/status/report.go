@@ -20,6 +20,8 @@ type Report struct {
 	AsOf time.Time
 	// Generation is that of the configuration that is served.
 	Generation int64
+	// Refused says, when not empty, why a newer configuration is not served.
+	Refused string
 	// Group is the MCPGroup whose backends are served.
 	Group string
 	// Static says that the operator found the backends, and reports what they are; the verdicts on them are the runtime's.
@@ -47,6 +49,8 @@ type Backend struct {
 // Catalog says how much is offered, and what is not as the backends offer it.
 type Catalog struct {
 	Tools, Prompts, Resources int
+	// Tokens estimates what the tools take of a model's context.
+	Tokens int
 	// Issues are in the order in which they matter.
 	Issues []Issue
 }

@@ -153,6 +153,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: resources
       type:
         scalar: numeric
+    - name: tokens
+      type:
+        scalar: numeric
     - name: tools
       type:
         scalar: numeric

@@ -16,6 +16,9 @@ type CatalogSummaryApplyConfiguration struct {
 	Prompts *int32 `json:"prompts,omitempty"`
 	// resources is the number of resources, templates not counted.
 	Resources *int32 `json:"resources,omitempty"`
+	// tokens is an estimate of what the tools take of the context of a model that is given all of them: a quarter of the bytes of
+	// their names, descriptions and input schemas.
+	Tokens *int32 `json:"tokens,omitempty"`
 	// conflicts is the number of names that could not be offered because another backend has them, those not counted that
 	// conflictResolution.priority settles.
 	Conflicts *int32 `json:"conflicts,omitempty"`
@@ -53,6 +56,14 @@ func (b *CatalogSummaryApplyConfiguration) WithPrompts(value int32) *CatalogSumm
 // If called multiple times, the Resources field is set to the value of the last call.
 func (b *CatalogSummaryApplyConfiguration) WithResources(value int32) *CatalogSummaryApplyConfiguration {
 	b.Resources = &value
+	return b
+}
+
+// WithTokens sets the Tokens field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Tokens field is set to the value of the last call.
+func (b *CatalogSummaryApplyConfiguration) WithTokens(value int32) *CatalogSummaryApplyConfiguration {
+	b.Tokens = &value
 	return b
 }
 
