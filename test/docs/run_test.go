@@ -1,0 +1,83 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package docs_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vmcp-dev/vmcp-operator/test/docs"
+)
+
+// storyTimeout is for all commands of a story; each that waits has a deadline of its own.
+const storyTimeout = 15 * time.Minute
+
+// The commands of the pages work, from an empty cluster to an empty cluster. They need the cluster that KUBECONFIG names, and kubectl.
+func TestKustomizeStory(t *testing.T) { run(t, docs.Kustomize) }
+
+// It needs a cluster with OLM, whose registry holds the catalog.
+func TestOLMStory(t *testing.T) { run(t, docs.OLM) }
+
+func run(t *testing.T, story docs.Story) {
+	pages, err := docs.Read("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := story.Blocks(pages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), storyTimeout)
+	defer cancel()
+	if left := kinds(ctx, t); left != "" {
+		t.Fatalf("the cluster is not empty, begin with a fresh one: %s", left)
+	}
+	// One shell, as a reader has it: a variable of one block is there in the next.
+	script := &strings.Builder{}
+	script.WriteString("set -euo pipefail\n")
+	count := 0
+	for _, b := range blocks {
+		if b.Exempt != "" {
+			t.Logf("not run: %s: %s", b, b.Exempt)
+			continue
+		}
+		count++
+		fmt.Fprintf(script, "echo '### %s'\n%s", b, b.Commands)
+	}
+	bash := exec.CommandContext(ctx, "bash", "-s")
+	bash.Dir, bash.Stdin, bash.WaitDelay = "../..", strings.NewReader(script.String()), 10*time.Second
+	output := &bytes.Buffer{}
+	bash.Stdout, bash.Stderr = output, output
+	err = bash.Run()
+	t.Logf("%d blocks\n%s", count, output)
+	if err != nil {
+		t.Fatalf("the commands after the last ### failed: %v", err)
+	}
+	if left := kinds(ctx, t); left != "" {
+		t.Errorf("what the pages install is not removed by what they say: %s", left)
+	}
+}
+
+// kinds are the CRDs of ours that the cluster has.
+func kinds(ctx context.Context, t *testing.T) string {
+	t.Helper()
+	list, err := exec.CommandContext(ctx, "kubectl", "get", "customresourcedefinitions", "--output=name").Output()
+	if err != nil {
+		t.Fatalf("listing the kinds of the cluster: %v", err)
+	}
+	var ours []string
+	for name := range strings.Lines(string(list)) {
+		if name = strings.TrimSpace(name); strings.HasSuffix(name, ".vmcp.dev") {
+			ours = append(ours, name)
+		}
+	}
+	return strings.Join(ours, ", ")
+}
