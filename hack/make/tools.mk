@@ -9,6 +9,13 @@ GOLANGCI_LINT  := $(TOOLS)/golangci-lint
 OPERATOR_SDK   := $(TOOLS)/operator-sdk
 CRD_REF_DOCS   := $(TOOLS)/crd-ref-docs
 KWOK           := $(TOOLS)/kwok
+OPM            := $(TOOLS)/opm
+GRPC_PROBE     := $(TOOLS)/grpc_health_probe
+CYCLONEDX      := $(TOOLS)/cyclonedx-gomod
+GO_LICENSES    := $(TOOLS)/go-licenses
+
+# An argument of a function holds no comma of its own.
+COMMA := ,
 
 # build-tool MODULE-FOLDER,PACKAGE[,FURTHER-FLAGS]
 build-tool = @$(STEP) "build $(@F)" env CGO_ENABLED=0 go build -C hack/tools/$1 -trimpath -ldflags "-s -w $(TOOL_LDFLAGS)" $3 -o $(CURDIR)/$@ $2
@@ -37,3 +44,17 @@ $(OPERATOR_SDK): TOOL_LDFLAGS = -X $(SDK_PACKAGE).Version=$(SDK_VERSION) -X $(SD
 	-X $(SDK_PACKAGE).ImageVersion=$(SDK_VERSION)
 $(OPERATOR_SDK): hack/tools/operator-sdk/go.mod hack/tools/operator-sdk/go.sum
 	$(call build-tool,operator-sdk,github.com/operator-framework/operator-sdk/cmd/operator-sdk,-tags containers_image_openpgp)
+
+# opm is pure Go here: file-based catalogs, no SQLite ones; its tags leave out gpgme, too. A catalog image holds it and the probe.
+$(OPM): TOOL_LDFLAGS = -X github.com/operator-framework/operator-registry/cmd/opm/version.opmVersion=$(shell awk '$$1 == "github.com/operator-framework/operator-registry" { print $$2 }' hack/tools/opm/go.mod)
+$(OPM): hack/tools/opm/go.mod hack/tools/opm/go.sum
+	$(call build-tool,opm,github.com/operator-framework/operator-registry/cmd/opm,-tags json1$(COMMA)containers_image_openpgp)
+
+$(GRPC_PROBE): hack/tools/grpc-health-probe/go.mod hack/tools/grpc-health-probe/go.sum
+	$(call build-tool,grpc-health-probe,github.com/grpc-ecosystem/grpc-health-probe)
+
+$(CYCLONEDX): hack/tools/cyclonedx-gomod/go.mod hack/tools/cyclonedx-gomod/go.sum
+	$(call build-tool,cyclonedx-gomod,github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod)
+
+$(GO_LICENSES): hack/tools/go-licenses/go.mod hack/tools/go-licenses/go.sum
+	$(call build-tool,go-licenses,github.com/google/go-licenses/v2)
