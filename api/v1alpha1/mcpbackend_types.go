@@ -69,29 +69,37 @@ type RemoteBackend struct {
 // +kubebuilder:validation:XValidation:rule="self.transport != 'stdio' || has(self.workload)",message="transport stdio is for workload only: a service or remote backend is reached over HTTP"
 // +kubebuilder:validation:XValidation:rule="self.transport != 'stdio' || !has(self.workload) || (has(self.workload.command) && self.workload.command.size() > 0)",message="workload.command is required with transport stdio: the bridge starts the server and cannot read the image's entry point"
 type MCPBackendSpec struct {
-	// groupRef names the MCPGroup that the backend belongs to.
+	// groupRef names the MCPGroup that the backend belongs to. Acted on by the runtimes of the group; in static mode by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Group"
 	// +required
 	GroupRef LocalReference `json:"groupRef"`
 
-	// transport says how the backend is spoken to. Unset means streamable-http.
+	// transport says how the backend is spoken to. Unset means streamable-http. Acted on by the runtimes; stdio by the operator, which
+	// puts a bridge before the server.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Transport",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:streamable-http","urn:alm:descriptor:com.tectonic.ui:select:sse","urn:alm:descriptor:com.tectonic.ui:select:stdio"}
 	// +optional
 	// +kubebuilder:default=streamable-http
 	Transport Transport `json:"transport,omitempty"`
 
 	// externalAuthConfigRef names the MCPExternalAuthConfig with which gateways authenticate to the backend, unless a gateway says
-	// otherwise in its spec.outgoingAuth.backends. Unset means the default of the gateway.
+	// otherwise in its spec.outgoingAuth.backends. Unset means the default of the gateway. Acted on by the runtimes; the operator gives
+	// them the right to read the Secrets.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="External Authentication"
 	// +optional
 	ExternalAuthConfigRef *LocalReference `json:"externalAuthConfigRef,omitempty"`
 
-	// workload makes the operator run the MCP server from an image.
+	// workload makes the operator run the MCP server from an image. Acted on by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Workload"
 	// +optional
 	Workload *Workload `json:"workload,omitempty"`
 
-	// service is an MCP server behind a Service in the same namespace.
+	// service is an MCP server behind a Service in the same namespace. Acted on by the runtimes.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Service"
 	// +optional
 	Service *ServiceBackend `json:"service,omitempty"`
 
-	// remote is an MCP server at a URL.
+	// remote is an MCP server at a URL. Acted on by the runtimes.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Remote"
 	// +optional
 	Remote *RemoteBackend `json:"remote,omitempty"`
 }
@@ -99,17 +107,20 @@ type MCPBackendSpec struct {
 // MCPBackendStatus is what the operator observed about what it provisions for a backend. Whether the backend answers is not
 // said here: each VirtualMCPServer reports that itself, in status.discoveredBackends, as it sees it.
 type MCPBackendStatus struct {
-	// observedGeneration is the generation of the spec that this status describes.
+	// observedGeneration is the generation of the spec that this status describes. Written by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Observed Generation"
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// url is the address at which gateways reach the backend.
+	// url is the address at which gateways reach the backend. Written by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="URL",xDescriptors={"urn:alm:descriptor:org.w3:link"}
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048
 	URL string `json:"url,omitempty"`
 
 	// conditions are: GroupRefValid, the group exists; Ready, what the operator provisions or looks for is there; Stalled, a
-	// person has to change something.
+	// person has to change something. Written by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Conditions",xDescriptors={"urn:alm:descriptor:io.kubernetes.conditions"}
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -50,23 +50,28 @@ type HeaderInjection struct {
 //
 // +kubebuilder:validation:XValidation:rule="(self.type == 'headerInjection') == has(self.headerInjection)",message="type headerInjection needs the block headerInjection, and no other type may have it"
 type MCPExternalAuthConfigSpec struct {
-	// type selects the way to authenticate; the block of the same name holds its settings.
+	// type selects the way to authenticate; the block of the same name holds its settings. Acted on by the runtimes.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Type"
 	// +required
 	Type ExternalAuthType `json:"type"`
 
-	// headerInjection holds the settings of type headerInjection.
+	// headerInjection holds the settings of type headerInjection. Acted on by the runtimes; the operator gives them the right to read the
+	// Secret.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Header Injection"
 	// +optional
 	HeaderInjection *HeaderInjection `json:"headerInjection,omitempty"`
 }
 
 // MCPExternalAuthConfigStatus is what the operator observed about the Secrets that a configuration names.
 type MCPExternalAuthConfigStatus struct {
-	// observedGeneration is the generation of the spec that this status describes.
+	// observedGeneration is the generation of the spec that this status describes. Written by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Observed Generation"
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// conditions are: Ready, the Secrets that the configuration names exist and may be used; Stalled, a person has to change
-	// something.
+	// something. Written by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Conditions",xDescriptors={"urn:alm:descriptor:io.kubernetes.conditions"}
 	// +optional
 	// +listType=map
 	// +listMapKey=type

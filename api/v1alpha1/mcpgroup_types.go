@@ -7,13 +7,16 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // MCPGroupSpec describes a group. A backend joins a group by naming it; the group lists nobody.
 type MCPGroupSpec struct {
-	// description says what the group is for, in a sentence or two for people.
+	// description says what the group is for, in a sentence or two for people. Acted on by neither the operator nor a runtime.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Description",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:text"}
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Description string `json:"description,omitempty"`
 
 	// discovery says which objects besides MCPBackends join the group when they are labelled vmcp.dev/group with its name. Whoever may
-	// label one of them then puts tools before every agent of the group, and receives the credentials of outgoingAuth.default.
+	// label one of them then puts tools before every agent of the group, and receives the credentials of outgoingAuth.default. Acted on by
+	// the runtimes; the operator gives them the rights, and in static mode it discovers.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Discovery"
 	// +optional
 	Discovery GroupDiscovery `json:"discovery,omitzero"`
 }
@@ -45,20 +48,24 @@ type GroupDiscovery struct {
 
 // MCPGroupStatus is what the operator observed about a group.
 type MCPGroupStatus struct {
-	// observedGeneration is the generation of the spec that this status describes.
+	// observedGeneration is the generation of the spec that this status describes. Written by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Observed Generation"
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// backends is the number of MCPBackends in the namespace that name this group.
+	// backends is the number of MCPBackends in the namespace that name this group. Written by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Backends"
 	// +optional
 	Backends *int32 `json:"backends,omitempty"`
 
-	// virtualMCPServers is the number of VirtualMCPServers in the namespace that serve this group.
+	// virtualMCPServers is the number of VirtualMCPServers in the namespace that serve this group. Written by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Virtual MCP Servers"
 	// +optional
 	VirtualMCPServers *int32 `json:"virtualMCPServers,omitempty"`
 
 	// conditions are Ready (the gateways of the group have the rights to read the credentials that its backends name), and Stalled and
-	// Paused, which are absent unless they are true.
+	// Paused, which are absent unless they are true. Written by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Conditions",xDescriptors={"urn:alm:descriptor:io.kubernetes.conditions"}
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -76,7 +83,7 @@ type MCPGroupStatus struct {
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the gateways have the rights to read the credentials that the backends name"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name of an MCPGroup has at most 63 characters"
-// +operator-sdk:csv:customresourcedefinitions:displayName="MCP Group",order=2
+// +operator-sdk:csv:customresourcedefinitions:displayName="MCP Group",order=2,resources={{RoleBinding,v1,}}
 type MCPGroup struct {
 	metav1.TypeMeta `json:",inline"`
 

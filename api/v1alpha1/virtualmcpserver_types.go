@@ -230,51 +230,63 @@ type CommonMetadata struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.replicas) || !has(self.autoscaling)",message="replicas and autoscaling exclude each other: the autoscaler chooses the number of pods"
 // +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || !has(self.resources) || (has(self.resources.requests) && 'cpu' in self.resources.requests)",message="autoscaling needs resources.requests.cpu: the use of CPU is measured in percent of it"
 type VirtualMCPServerSpec struct {
-	// groupRef names the MCPGroup whose backends the gateway serves.
+	// groupRef names the MCPGroup whose backends the gateway serves. Acted on by the runtime; in static mode by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Group"
 	// +required
 	GroupRef LocalReference `json:"groupRef"`
 
-	// outgoingAuth says how the gateway finds and authenticates to backends.
+	// outgoingAuth says how the gateway finds and authenticates to backends. Acted on by the runtime; with source inline by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Outgoing Authentication"
 	// +optional
 	OutgoingAuth OutgoingAuth `json:"outgoingAuth,omitzero"`
 
-	// aggregation says how what the backends offer becomes one catalog.
+	// aggregation says how what the backends offer becomes one catalog. Acted on by the runtime.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Aggregation"
 	// +optional
 	Aggregation Aggregation `json:"aggregation,omitzero"`
 
-	// health says when a backend counts as slow or gone. Running pods heed a change within moments.
+	// health says when a backend counts as slow or gone. Running pods heed a change within moments. Acted on by the runtime.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Health"
 	// +optional
 	Health Health `json:"health,omitzero"`
 
-	// endpoint says where MCP clients reach the gateway. Unset means a Service of type ClusterIP at port 80.
+	// endpoint says where MCP clients reach the gateway. Unset means a Service of type ClusterIP at port 80. Acted on by the operator,
+	// hosts and origins by the runtime.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Endpoint"
 	// +optional
 	Endpoint Endpoint `json:"endpoint,omitzero"`
 
 	// replicas is the number of the gateway's pods. Unset means that the operator leaves the number alone: one at first, and then
-	// whatever "kubectl scale" says.
+	// whatever "kubectl scale" says. Acted on by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Replicas",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:podCount"}
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// autoscaling lets a HorizontalPodAutoscaler choose the number of the gateway's pods. Unset means that none does.
+	// autoscaling lets a HorizontalPodAutoscaler choose the number of the gateway's pods. Unset means that none does. Acted on by the
+	// operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Autoscaling"
 	// +optional
 	Autoscaling *Autoscaling `json:"autoscaling,omitempty"`
 
 	// resources are the compute resources of the gateway's container. Unset means requests of 50m CPU and 64Mi memory, and no
-	// limits; once set, it says all there is.
+	// limits; once set, it says all there is. Acted on by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Resources",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:resourceRequirements"}
 	// +optional
 	Resources *ComputeResources `json:"resources,omitempty"`
 
 	// imagePullSecrets name the Secrets with which the kubelet pulls the images of the gateway's pods. Unset means none but
-	// those of the node.
+	// those of the node. Acted on by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Image Pull Secrets",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
 	ImagePullSecrets []LocalReference `json:"imagePullSecrets,omitempty"`
 
-	// commonMetadata are labels and annotations for everything that the operator provisions. Unset means none.
+	// commonMetadata are labels and annotations for everything that the operator provisions. Unset means none. Acted on by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Common Metadata",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
 	// +optional
 	CommonMetadata CommonMetadata `json:"commonMetadata,omitzero"`
 
@@ -282,7 +294,8 @@ type VirtualMCPServerSpec struct {
 	// type of the Service and the like. What the gateway needs to work and what keeps it apart from others cannot be changed:
 	// names, owners, selectors, rights, configuration, the runtime's image, arguments and environment, and the Secrets that
 	// pods reach; pods meet the "restricted" Pod Security Standard. With a patch that breaks a rule nothing is changed, and the
-	// condition OperandRendered says which one and why. Unset means none.
+	// condition OperandRendered says which one and why. Unset means none. Acted on by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Patches",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
@@ -431,34 +444,42 @@ type RuntimeInfo struct {
 // status, reason, message and lastTransitionTime of the entries of discoveredBackends.
 type VirtualMCPServerStatus struct {
 	// observedGeneration is the newest generation of the spec that is served by every pod, or about which the operator has
-	// said in the condition Stalled why it cannot be.
+	// said in the condition Stalled why it cannot be. Written by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Observed Generation"
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// phase sums up what the runtime reports: Ready, Degraded or Failed. While it does not report: Pending before the first
-	// report, Failed when its pods cannot run, Unknown when it stopped reporting.
+	// report, Failed when its pods cannot run, Unknown when it stopped reporting. Written by the runtime; by the operator while no runtime
+	// reports.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Phase",xDescriptors={"urn:alm:descriptor:io.kubernetes.phase"}
 	// +optional
 	Phase Phase `json:"phase,omitempty"`
 
-	// message says in a sentence why phase is what it is.
+	// message says in a sentence why phase is what it is. Written by the runtime; by the operator while no runtime reports.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Message",xDescriptors={"urn:alm:descriptor:io.kubernetes.phase:reason"}
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
 
-	// url is the address of the gateway's MCP endpoint.
+	// url is the address of the gateway's MCP endpoint. Written by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="URL",xDescriptors={"urn:alm:descriptor:org.w3:link"}
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048
 	URL string `json:"url,omitempty"`
 
 	// conditions are, written by the operator: GroupRefValid, OperandRendered, RBACReady, ConfigReady, DeploymentReady,
 	// ServiceReady, RuntimeReporting and Stalled; written by the runtime: Ready, BackendsDiscovered and CatalogReady.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Conditions",xDescriptors={"urn:alm:descriptor:io.kubernetes.conditions"}
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// discoveredBackends are the backends that the runtime found, and its verdict on each.
+	// discoveredBackends are the backends that the runtime found, and its verdict on each. Written by the runtime; in static mode source,
+	// url, transport, authType and authConfigRef by the operator.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Discovered Backends"
 	// +optional
 	// +listType=map
 	// +listMapKey=kind
@@ -466,15 +487,18 @@ type VirtualMCPServerStatus struct {
 	// +kubebuilder:validation:MaxItems=256
 	DiscoveredBackends []DiscoveredBackend `json:"discoveredBackends,omitempty"`
 
-	// backends counts the discovered backends.
+	// backends counts the discovered backends. Written by the runtime; ready by the operator while no runtime reports.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Backends"
 	// +optional
 	Backends *BackendsSummary `json:"backends,omitempty"`
 
-	// catalog counts what the gateway offers, and lists what it does not offer as the backends do.
+	// catalog counts what the gateway offers, and lists what it does not offer as the backends do. Written by the runtime.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Catalog"
 	// +optional
 	Catalog *CatalogSummary `json:"catalog,omitempty"`
 
-	// runtime identifies the process that reports.
+	// runtime identifies the process that reports. Written by the runtime.
+	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Runtime"
 	// +optional
 	Runtime *RuntimeInfo `json:"runtime,omitempty"`
 }
@@ -493,7 +517,7 @@ type VirtualMCPServerStatus struct {
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.message`,priority=10
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 52",message="the name of a VirtualMCPServer is a DNS label of at most 52 characters that begins with a letter: it becomes part of the name of a Service"
 // +kubebuilder:validation:XValidation:rule="!self.metadata.name.startsWith('auth-')",message="names of VirtualMCPServers that begin with auth- are reserved: the Role of the runtime would be named as that of an MCPExternalAuthConfig"
-// +operator-sdk:csv:customresourcedefinitions:displayName="Virtual MCP Server",order=1,resources={{ServiceAccount,v1,},{Role,v1,},{RoleBinding,v1,},{ConfigMap,v1,},{Lease,v1,},{Deployment,v1,},{Service,v1,},{HorizontalPodAutoscaler,v2,}}
+// +operator-sdk:csv:customresourcedefinitions:displayName="Virtual MCP Server",order=1,resources={{ServiceAccount,v1,},{Secret,v1,},{Role,v1,},{RoleBinding,v1,},{ConfigMap,v1,},{Lease,v1,},{Deployment,v1,},{Service,v1,},{HorizontalPodAutoscaler,v2,},{Event,v1,}}
 type VirtualMCPServer struct {
 	metav1.TypeMeta `json:",inline"`
 

@@ -48,8 +48,32 @@ const leaseName = "vmcp-operator.vmcp.dev"
 // nothing lives, so that a third of Go's default halves the memory for a few per cent of the time.
 const gcPercent = 35
 
+// metricsAuthorization says who may read the metrics.
+type metricsAuthorization string
+
+const (
+	// metricsForAuthorized asks the cluster who a caller is and whether it may (TokenReview, SubjectAccessReview), which takes a ClusterRole.
+	metricsForAuthorized metricsAuthorization = "cluster"
+	// metricsForAll serves everybody who reaches the pod, and needs no right.
+	metricsForAll metricsAuthorization = "none"
+)
+
+// Set is flag.Value's.
+func (a *metricsAuthorization) Set(value string) error {
+	switch given := metricsAuthorization(value); given {
+	case metricsForAuthorized, metricsForAll:
+		*a = given
+		return nil
+	default:
+		return fmt.Errorf("want %s or %s", metricsForAuthorized, metricsForAll)
+	}
+}
+
+func (a *metricsAuthorization) String() string { return string(*a) }
+
 type flags struct {
 	metricsAddress string
+	metricsFor     metricsAuthorization
 	probeAddress   string
 	pprofAddress   string
 	leaderElect    bool
@@ -69,9 +93,10 @@ func main() {
 }
 
 func parseFlags() *flags {
-	f := &flags{}
-	flag.StringVar(&f.metricsAddress, "metrics-bind-address", ":8443",
-		"Address of the HTTPS endpoint /metrics, for callers that the cluster authorizes; 0 turns it off.")
+	f := &flags{metricsFor: metricsForAuthorized}
+	flag.StringVar(&f.metricsAddress, "metrics-bind-address", ":8443", "Address of the HTTPS endpoint /metrics; 0 turns it off.")
+	flag.Var(&f.metricsFor, "metrics-authorization", "Who may read the metrics: cluster (callers that the cluster authorizes; the operator "+
+		"then has to have the right to create TokenReviews and SubjectAccessReviews) or none (whoever reaches the pod).")
 	flag.StringVar(&f.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns them off.")
 	flag.StringVar(&f.pprofAddress, "pprof-bind-address", "0",
 		"Address of the profiles at /debug/pprof, without authorization: give it one on loopback. 0 turns them off.")
@@ -122,10 +147,9 @@ func managerOptions(config *rest.Config, f *flags) (ctrl.Options, error) {
 	if err != nil {
 		return ctrl.Options{}, err
 	}
-	options.Metrics = metricsserver.Options{
-		BindAddress:    f.metricsAddress,
-		SecureServing:  true,
-		FilterProvider: filters.WithAuthenticationAndAuthorization,
+	options.Metrics = metricsserver.Options{BindAddress: f.metricsAddress, SecureServing: true}
+	if f.metricsFor == metricsForAuthorized {
+		options.Metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
 	}
 	options.HealthProbeBindAddress = f.probeAddress
 	options.PprofBindAddress = f.pprofAddress

@@ -76,6 +76,14 @@ func TestRuntimeImageIsRequired(t *testing.T) {
 	g.Expect(output.String()).To(ContainSubstring("RELATED_IMAGE_RUNTIME is not set"))
 }
 
+func TestBadFlagsAreNamed(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	var output bytes.Buffer
+	g.Expect(program(t, &output, nil, "--metrics-authorization=anybody").Run()).NotTo(Succeed())
+	g.Expect(output.String()).To(ContainSubstring(`"anybody" for flag -metrics-authorization: want cluster or none`))
+}
+
 // controlPlane starts an API server with our CRDs that ends with the test. It returns how to reach it, also as a kubeconfig file.
 func controlPlane(t *testing.T, g *WithT) (config *rest.Config, kubeconfig string) {
 	t.Helper()

@@ -41,13 +41,13 @@ func TestReadinessWaitsForOLM(t *testing.T) {
 		},
 	})).To(Succeed())
 
-	probes := freeAddress(g)
+	metrics, probes := freeAddress(g), freeAddress(g)
 	operator := program(t, t.Output(), map[string]string{
 		"KUBECONFIG":              kubeconfig,
 		envRuntimeImage:           "registry.example.com/vmcp-runtime:test",
 		envPodNamespace:           "default",
 		olm.ConditionNameVariable: "vmcp-operator.v0.2.0",
-	}, "--leader-elect", "--metrics-bind-address", "0", "--health-probe-bind-address", probes)
+	}, "--leader-elect", "--metrics-authorization=none", "--metrics-bind-address", metrics, "--health-probe-bind-address", probes)
 	g.Expect(operator.Start()).To(Succeed())
 	t.Cleanup(func() { _ = operator.Process.Kill(); _ = operator.Wait() })
 
@@ -56,6 +56,9 @@ func TestReadinessWaitsForOLM(t *testing.T) {
 	g.Eventually(inTheWay).Should(ContainSubstring(`no matches for kind "OperatorCondition"`))
 	g.Expect(status(t, readyz)).To(Equal(http.StatusInternalServerError))
 	g.Expect(status(t, "http://"+probes+"/healthz")).To(Equal(http.StatusOK))
+	// Where no ClusterRole lets the operator ask who a caller is, it does not ask.
+	readMetrics := func() string { _, body := answer(t, "https://"+metrics+"/metrics"); return body }
+	g.Eventually(readMetrics).Should(ContainSubstring("vmcp_operator_give_backs_total"))
 
 	_, err = envtest.InstallCRDs(config, envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{crds.OperatorCondition()}})
 	g.Expect(err).NotTo(HaveOccurred())

@@ -1,11 +1,27 @@
 ##@ OLM
 
-BUNDLE_CHANNELS        ?= alpha
-BUNDLE_DEFAULT_CHANNEL ?= alpha
+# What a bundle says: the images that it installs, by tag, and the version that it replaces, none for a first one. A release has its images
+# in their registry and names them by digest: make bundle USE_IMAGE_DIGESTS=yes. BUNDLE_DIR elsewhere (below dist/, for example) leaves
+# the bundle that is checked in as it is.
+BUNDLE_DIR             ?= bundle
+BUNDLE_CHANNELS        ?= candidate,stable
+BUNDLE_DEFAULT_CHANNEL ?= stable
+BUNDLE_OPERATOR_IMAGE  ?= $(IMAGE_REGISTRY)/vmcp-operator:v$(VERSION)
+BUNDLE_RUNTIME_IMAGE   ?= $(IMAGE_REGISTRY)/vmcp-runtime:v$(VERSION)
+PREVIOUS_VERSION       ?=
+USE_IMAGE_DIGESTS      ?= no
+
+# What the images of the bundle and of the catalog are called.
+BUNDLE_IMAGE  ?= $(IMAGE_REGISTRY)/vmcp-operator-bundle:v$(VERSION)
+CATALOG_IMAGE ?= $(IMAGE_REGISTRY)/vmcp-operator-catalog:v$(VERSION)
 
 .PHONY: bundle
-bundle: manifests $(KUSTOMIZE) $(OPERATOR_SDK) ## Generate and validate the OLM bundle.
-	@$(STEP) "bundle $(VERSION)" hack/make/bundle.sh $(OPERATOR_SDK) $(KUSTOMIZE) $(VERSION) $(BUNDLE_CHANNELS) $(BUNDLE_DEFAULT_CHANNEL)
+bundle: manifests $(KUSTOMIZE) $(OPERATOR_SDK) ## Generate and validate the OLM bundle; a warning is a failure (USE_IMAGE_DIGESTS=yes at release).
+	@$(STEP) "bundle $(VERSION)" hack/make/bundle.sh $(OPERATOR_SDK) $(KUSTOMIZE) $(BUNDLE_DIR) $(VERSION) "$(PREVIOUS_VERSION)" \
+		$(BUNDLE_OPERATOR_IMAGE) $(BUNDLE_RUNTIME_IMAGE) $(BUNDLE_CHANNELS) $(BUNDLE_DEFAULT_CHANNEL) $(USE_IMAGE_DIGESTS)
+
+.PHONY: bundle-image
+bundle-image: $(BIN)/images/bundle.tar ## Its image, as BUNDLE_IMAGE: bin/images/bundle.tar.
 
 scorecard: ## Not yet: operator-sdk's scorecard and our own tests of the bundle, on a cluster of our own.
 $(eval $(call not-yet,scorecard,operator-sdk scorecard and tests of our own against the bundle))

@@ -15,18 +15,20 @@ import (
 // MCPBackendSpec describes one backend: the group that it joins, how to speak to it, and exactly one of workload, service and
 // remote, which says where it is.
 type MCPBackendSpecApplyConfiguration struct {
-	// groupRef names the MCPGroup that the backend belongs to.
+	// groupRef names the MCPGroup that the backend belongs to. Acted on by the runtimes of the group; in static mode by the operator.
 	GroupRef *LocalReferenceApplyConfiguration `json:"groupRef,omitempty"`
-	// transport says how the backend is spoken to. Unset means streamable-http.
+	// transport says how the backend is spoken to. Unset means streamable-http. Acted on by the runtimes; stdio by the operator, which
+	// puts a bridge before the server.
 	Transport *apiv1alpha1.Transport `json:"transport,omitempty"`
 	// externalAuthConfigRef names the MCPExternalAuthConfig with which gateways authenticate to the backend, unless a gateway says
-	// otherwise in its spec.outgoingAuth.backends. Unset means the default of the gateway.
+	// otherwise in its spec.outgoingAuth.backends. Unset means the default of the gateway. Acted on by the runtimes; the operator gives
+	// them the right to read the Secrets.
 	ExternalAuthConfigRef *LocalReferenceApplyConfiguration `json:"externalAuthConfigRef,omitempty"`
-	// workload makes the operator run the MCP server from an image.
+	// workload makes the operator run the MCP server from an image. Acted on by the operator.
 	Workload *WorkloadApplyConfiguration `json:"workload,omitempty"`
-	// service is an MCP server behind a Service in the same namespace.
+	// service is an MCP server behind a Service in the same namespace. Acted on by the runtimes.
 	Service *ServiceBackendApplyConfiguration `json:"service,omitempty"`
-	// remote is an MCP server at a URL.
+	// remote is an MCP server at a URL. Acted on by the runtimes.
 	Remote *RemoteBackendApplyConfiguration `json:"remote,omitempty"`
 }
 

@@ -15,12 +15,12 @@ import (
 // MCPBackendStatus is what the operator observed about what it provisions for a backend. Whether the backend answers is not
 // said here: each VirtualMCPServer reports that itself, in status.discoveredBackends, as it sees it.
 type MCPBackendStatusApplyConfiguration struct {
-	// observedGeneration is the generation of the spec that this status describes.
+	// observedGeneration is the generation of the spec that this status describes. Written by the operator.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// url is the address at which gateways reach the backend.
+	// url is the address at which gateways reach the backend. Written by the operator.
 	URL *string `json:"url,omitempty"`
 	// conditions are: GroupRefValid, the group exists; Ready, what the operator provisions or looks for is there; Stalled, a
-	// person has to change something.
+	// person has to change something. Written by the operator.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 

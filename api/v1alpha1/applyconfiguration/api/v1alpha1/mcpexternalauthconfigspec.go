@@ -14,9 +14,10 @@ import (
 //
 // MCPExternalAuthConfigSpec says how to authenticate to a backend: a type, and the one block of that type.
 type MCPExternalAuthConfigSpecApplyConfiguration struct {
-	// type selects the way to authenticate; the block of the same name holds its settings.
+	// type selects the way to authenticate; the block of the same name holds its settings. Acted on by the runtimes.
 	Type *apiv1alpha1.ExternalAuthType `json:"type,omitempty"`
-	// headerInjection holds the settings of type headerInjection.
+	// headerInjection holds the settings of type headerInjection. Acted on by the runtimes; the operator gives them the right to read the
+	// Secret.
 	HeaderInjection *HeaderInjectionApplyConfiguration `json:"headerInjection,omitempty"`
 }
 

@@ -14,10 +14,10 @@ import (
 //
 // MCPExternalAuthConfigStatus is what the operator observed about the Secrets that a configuration names.
 type MCPExternalAuthConfigStatusApplyConfiguration struct {
-	// observedGeneration is the generation of the spec that this status describes.
+	// observedGeneration is the generation of the spec that this status describes. Written by the operator.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions are: Ready, the Secrets that the configuration names exist and may be used; Stalled, a person has to change
-	// something.
+	// something. Written by the operator.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 

@@ -10,10 +10,11 @@ package v1alpha1
 //
 // MCPGroupSpec describes a group. A backend joins a group by naming it; the group lists nobody.
 type MCPGroupSpecApplyConfiguration struct {
-	// description says what the group is for, in a sentence or two for people.
+	// description says what the group is for, in a sentence or two for people. Acted on by neither the operator nor a runtime.
 	Description *string `json:"description,omitempty"`
 	// discovery says which objects besides MCPBackends join the group when they are labelled vmcp.dev/group with its name. Whoever may
-	// label one of them then puts tools before every agent of the group, and receives the credentials of outgoingAuth.default.
+	// label one of them then puts tools before every agent of the group, and receives the credentials of outgoingAuth.default. Acted on by
+	// the runtimes; the operator gives them the rights, and in static mode it discovers.
 	Discovery *GroupDiscoveryApplyConfiguration `json:"discovery,omitempty"`
 }
 

@@ -14,14 +14,14 @@ import (
 //
 // MCPGroupStatus is what the operator observed about a group.
 type MCPGroupStatusApplyConfiguration struct {
-	// observedGeneration is the generation of the spec that this status describes.
+	// observedGeneration is the generation of the spec that this status describes. Written by the operator.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// backends is the number of MCPBackends in the namespace that name this group.
+	// backends is the number of MCPBackends in the namespace that name this group. Written by the operator.
 	Backends *int32 `json:"backends,omitempty"`
-	// virtualMCPServers is the number of VirtualMCPServers in the namespace that serve this group.
+	// virtualMCPServers is the number of VirtualMCPServers in the namespace that serve this group. Written by the operator.
 	VirtualMCPServers *int32 `json:"virtualMCPServers,omitempty"`
 	// conditions are Ready (the gateways of the group have the rights to read the credentials that its backends name), and Stalled and
-	// Paused, which are absent unless they are true.
+	// Paused, which are absent unless they are true. Written by the operator.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 

@@ -10,34 +10,36 @@ package v1alpha1
 //
 // VirtualMCPServerSpec describes a gateway.
 type VirtualMCPServerSpecApplyConfiguration struct {
-	// groupRef names the MCPGroup whose backends the gateway serves.
+	// groupRef names the MCPGroup whose backends the gateway serves. Acted on by the runtime; in static mode by the operator.
 	GroupRef *LocalReferenceApplyConfiguration `json:"groupRef,omitempty"`
-	// outgoingAuth says how the gateway finds and authenticates to backends.
+	// outgoingAuth says how the gateway finds and authenticates to backends. Acted on by the runtime; with source inline by the operator.
 	OutgoingAuth *OutgoingAuthApplyConfiguration `json:"outgoingAuth,omitempty"`
-	// aggregation says how what the backends offer becomes one catalog.
+	// aggregation says how what the backends offer becomes one catalog. Acted on by the runtime.
 	Aggregation *AggregationApplyConfiguration `json:"aggregation,omitempty"`
-	// health says when a backend counts as slow or gone. Running pods heed a change within moments.
+	// health says when a backend counts as slow or gone. Running pods heed a change within moments. Acted on by the runtime.
 	Health *HealthApplyConfiguration `json:"health,omitempty"`
-	// endpoint says where MCP clients reach the gateway. Unset means a Service of type ClusterIP at port 80.
+	// endpoint says where MCP clients reach the gateway. Unset means a Service of type ClusterIP at port 80. Acted on by the operator,
+	// hosts and origins by the runtime.
 	Endpoint *EndpointApplyConfiguration `json:"endpoint,omitempty"`
 	// replicas is the number of the gateway's pods. Unset means that the operator leaves the number alone: one at first, and then
-	// whatever "kubectl scale" says.
+	// whatever "kubectl scale" says. Acted on by the operator.
 	Replicas *int32 `json:"replicas,omitempty"`
-	// autoscaling lets a HorizontalPodAutoscaler choose the number of the gateway's pods. Unset means that none does.
+	// autoscaling lets a HorizontalPodAutoscaler choose the number of the gateway's pods. Unset means that none does. Acted on by the
+	// operator.
 	Autoscaling *AutoscalingApplyConfiguration `json:"autoscaling,omitempty"`
 	// resources are the compute resources of the gateway's container. Unset means requests of 50m CPU and 64Mi memory, and no
-	// limits; once set, it says all there is.
+	// limits; once set, it says all there is. Acted on by the operator.
 	Resources *ComputeResourcesApplyConfiguration `json:"resources,omitempty"`
 	// imagePullSecrets name the Secrets with which the kubelet pulls the images of the gateway's pods. Unset means none but
-	// those of the node.
+	// those of the node. Acted on by the operator.
 	ImagePullSecrets []LocalReferenceApplyConfiguration `json:"imagePullSecrets,omitempty"`
-	// commonMetadata are labels and annotations for everything that the operator provisions. Unset means none.
+	// commonMetadata are labels and annotations for everything that the operator provisions. Unset means none. Acted on by the operator.
 	CommonMetadata *CommonMetadataApplyConfiguration `json:"commonMetadata,omitempty"`
 	// patches change what the operator provisions, in their order: for node selection, affinity, tolerations, sidecars, the
 	// type of the Service and the like. What the gateway needs to work and what keeps it apart from others cannot be changed:
 	// names, owners, selectors, rights, configuration, the runtime's image, arguments and environment, and the Secrets that
 	// pods reach; pods meet the "restricted" Pod Security Standard. With a patch that breaks a rule nothing is changed, and the
-	// condition OperandRendered says which one and why. Unset means none.
+	// condition OperandRendered says which one and why. Unset means none. Acted on by the operator.
 	Patches []PatchApplyConfiguration `json:"patches,omitempty"`
 }
 

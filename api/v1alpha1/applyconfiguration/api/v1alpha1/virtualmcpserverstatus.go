@@ -20,25 +20,27 @@ import (
 // status, reason, message and lastTransitionTime of the entries of discoveredBackends.
 type VirtualMCPServerStatusApplyConfiguration struct {
 	// observedGeneration is the newest generation of the spec that is served by every pod, or about which the operator has
-	// said in the condition Stalled why it cannot be.
+	// said in the condition Stalled why it cannot be. Written by the operator.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// phase sums up what the runtime reports: Ready, Degraded or Failed. While it does not report: Pending before the first
-	// report, Failed when its pods cannot run, Unknown when it stopped reporting.
+	// report, Failed when its pods cannot run, Unknown when it stopped reporting. Written by the runtime; by the operator while no runtime
+	// reports.
 	Phase *apiv1alpha1.Phase `json:"phase,omitempty"`
-	// message says in a sentence why phase is what it is.
+	// message says in a sentence why phase is what it is. Written by the runtime; by the operator while no runtime reports.
 	Message *string `json:"message,omitempty"`
-	// url is the address of the gateway's MCP endpoint.
+	// url is the address of the gateway's MCP endpoint. Written by the operator.
 	URL *string `json:"url,omitempty"`
 	// conditions are, written by the operator: GroupRefValid, OperandRendered, RBACReady, ConfigReady, DeploymentReady,
 	// ServiceReady, RuntimeReporting and Stalled; written by the runtime: Ready, BackendsDiscovered and CatalogReady.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// discoveredBackends are the backends that the runtime found, and its verdict on each.
+	// discoveredBackends are the backends that the runtime found, and its verdict on each. Written by the runtime; in static mode source,
+	// url, transport, authType and authConfigRef by the operator.
 	DiscoveredBackends []DiscoveredBackendApplyConfiguration `json:"discoveredBackends,omitempty"`
-	// backends counts the discovered backends.
+	// backends counts the discovered backends. Written by the runtime; ready by the operator while no runtime reports.
 	Backends *BackendsSummaryApplyConfiguration `json:"backends,omitempty"`
-	// catalog counts what the gateway offers, and lists what it does not offer as the backends do.
+	// catalog counts what the gateway offers, and lists what it does not offer as the backends do. Written by the runtime.
 	Catalog *CatalogSummaryApplyConfiguration `json:"catalog,omitempty"`
-	// runtime identifies the process that reports.
+	// runtime identifies the process that reports. Written by the runtime.
 	Runtime *RuntimeInfoApplyConfiguration `json:"runtime,omitempty"`
 }
 
