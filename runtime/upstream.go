@@ -8,7 +8,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
@@ -98,24 +97,11 @@ func (u *upstream) judge(ctx context.Context, began time.Time, answer *relay.Ans
 		return telemetry.OutcomeCancelled
 	case u.control.options.Pauses.Resumed().After(began): // it failed for our sake, perhaps
 		u.monitor.Check()
-	case unreachable(u.key, err):
+	case u.client.Classify(err).Unreachable:
 		u.monitor.CallFailed(u.Classify(err))
 	default:
 		// Something is there. Whether it is well, a probe says better than this call.
 		u.monitor.Check()
 	}
 	return telemetry.OutcomeFault
-}
-
-// unreachable says that a call failed for want of a connection rather than for what the backend made of it.
-func unreachable(key backend.Key, err error) bool {
-	if _, answered := errors.AsType[*backend.StatusError](err); answered {
-		return false
-	}
-	switch backend.Classify(key, err).Reason {
-	case v1alpha1.ReasonConnectionRefused, v1alpha1.ReasonNameNotResolved, v1alpha1.ReasonTLSFailed, v1alpha1.ReasonConnectionFailed:
-		return true
-	default:
-		return false
-	}
 }

@@ -209,18 +209,33 @@ const (
 	ReasonProbeFailing = "ProbeFailing"
 	// ReasonConnectionRefused says that nothing listens at the backend's address.
 	ReasonConnectionRefused = "ConnectionRefused"
-	// ReasonNameNotResolved says that the host name of the backend is unknown.
+	// ReasonNameNotResolved says that the host name of the backend is unknown, or that no name server could tell; the message says which.
 	ReasonNameNotResolved = "NameNotResolved"
-	// ReasonTLSFailed says that the TLS handshake with the backend failed.
+	// ReasonCertificateUntrusted says that no authority that the gateway trusts signed the backend's certificate.
+	ReasonCertificateUntrusted = "CertificateUntrusted"
+	// ReasonCertificateExpired says that the backend's certificate has expired, or is not valid yet.
+	ReasonCertificateExpired = "CertificateExpired"
+	// ReasonCertificateNameMismatch says that the backend's certificate is for another host name.
+	ReasonCertificateNameMismatch = "CertificateNameMismatch"
+	// ReasonClientCertificateRequired says that the backend wants a client certificate, and the gateway has none.
+	ReasonClientCertificateRequired = "ClientCertificateRequired"
+	// ReasonTLSFailed says that the TLS handshake with the backend failed in another way, or that only one side speaks TLS; the
+	// message says which.
 	ReasonTLSFailed = "TLSFailed"
 	// ReasonTimeout says that the backend did not answer in time.
 	ReasonTimeout = "Timeout"
+	// ReasonServerError says that the backend answers that it cannot take requests at present: with HTTP status 5xx or 429.
+	ReasonServerError = "ServerError"
+	// ReasonRedirected says that the backend redirects to where the gateway must not follow; the message names the address.
+	ReasonRedirected = "Redirected"
 	// ReasonNotMCP says that what answers at the address does not speak MCP.
 	ReasonNotMCP = "NotMCP"
+	// ReasonUnsupportedVersion says that the backend speaks no MCP revision that the gateway speaks.
+	ReasonUnsupportedVersion = "UnsupportedVersion"
 	// ReasonUnauthorized says that the backend refused the credentials, or wants some.
 	ReasonUnauthorized = "Unauthorized"
-	// ReasonProtocolError says that the backend answered with an MCP error.
+	// ReasonProtocolError says that the backend answered with an MCP error, or with what MCP does not allow.
 	ReasonProtocolError = "ProtocolError"
-	// ReasonConnectionFailed says that the connection failed in another way; the message says how.
+	// ReasonConnectionFailed says that the connection was cut, or failed in another way; the message says how.
 	ReasonConnectionFailed = "ConnectionFailed"
 )

@@ -68,8 +68,12 @@ func (x *exchange) whole(response *http.Response) (*relay.Answer, error) {
 		return x.batch(b)
 	}
 	if err != nil || !m.Kind.IsResponse() {
+		problem := "JSON that is no JSON-RPC response"
+		if !json.Valid(b.b) {
+			problem = "malformed JSON"
+		}
 		b.release()
-		return nil, x.client.notMCP(x.method, "JSON that is no JSON-RPC response")
+		return nil, x.client.notMCP(x.method, problem)
 	}
 	return x.conclude(b, m)
 }
@@ -238,12 +242,16 @@ func (x *exchange) refused(response *http.Response, inSession bool) (*relay.Answ
 		return nil, errSessionLost
 	}
 	if parse(body).Kind != rpc.Failure {
+		status.WantsTLS = status.Status == http.StatusBadRequest && x.client.url.Scheme == "http" && speaksTLS(body)
 		return nil, status
 	}
 	b := newBuffer()
 	b.b = append(b.b, body...)
 	return x.fail(b, parse(b.b))
 }
+
+// speaksTLS knows the words in which servers complain of a request without TLS: those of Go, nginx and Apache have one in common.
+func speaksTLS(body []byte) bool { return bytes.Contains(body, []byte("HTTPS")) }
 
 // parseRPCError returns the JSON-RPC error in a body, nil if there is none.
 func parseRPCError(body []byte) *RPCError {

@@ -208,7 +208,7 @@ func TestAuth_CredentialsDoNotFollowARedirect(t *testing.T) {
 				base = serve(t, g)
 				c := newAuthorizedClient(t, base+"/mcp", transport, oldValue)
 				f := c.Classify(c.Probe(deadline(t, 5*time.Second)))
-				if f.Reason != v1alpha1.ReasonNotMCP || !strings.Contains(f.Message, "name the final address in the backend's definition") {
+				if f.Reason != v1alpha1.ReasonRedirected || !strings.Contains(f.Message, "name the final address in the backend's definition") {
 					t.Errorf("got %+v", f)
 				}
 				if len(elsewhere.got) != 0 {

@@ -47,6 +47,8 @@ type StatusError struct {
 	Status int
 	// AuthConfig names the MCPExternalAuthConfig whose credentials the request carried; "" when it carried none.
 	AuthConfig string
+	// WantsTLS says that the answer is that of a TLS server to a request without TLS.
+	WantsTLS bool
 }
 
 // Error implements error.

@@ -5,13 +5,7 @@ package backend_test
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"log"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -20,104 +14,12 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 )
 
-// unused is a loopback address that nothing listens at.
-func unused(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// raw answers every connection with the same bytes, which need not be HTTP; none means to say nothing at all.
-func raw(t *testing.T, answer string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			buffer := make([]byte, 4096)
-			_, _ = c.Read(buffer)
-			if answer == "" {
-				_, _ = io.Copy(io.Discard, c) // until the other side gives up
-			}
-			fmt.Fprint(c, answer)
-			c.Close()
-		}
-	}()
-	t.Cleanup(func() { l.Close(); <-done })
-	return "http://" + l.Addr().String()
-}
-
-func answering(status int, contentType, body string) func(t *testing.T) string {
-	return func(t *testing.T) string {
-		return serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", contentType)
-			w.WriteHeader(status)
-			fmt.Fprint(w, body)
-		}))
-	}
-}
-
-func redirecting(to string, status int) func(t *testing.T) string {
-	return func(t *testing.T) string {
-		return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, status) }))
-	}
-}
-
-func TestClassifyRealFailures(t *testing.T) {
-	for name, tc := range map[string]struct {
-		server  func(t *testing.T) string // returns a base URL
-		reason  string
-		message string // part of it; BASE stands for the base URL
-	}{
-		"nothing listens": {
-			func(t *testing.T) string { return "http://" + unused(t) },
-			v1alpha1.ReasonConnectionRefused, "nothing listens at BASE/mcp: connection refused",
-		},
-		"unknown host": {
-			func(*testing.T) string { return "http://no-such-host.invalid" },
-			v1alpha1.ReasonNameNotResolved, `the host name "no-such-host.invalid" is unknown`,
-		},
-		"silence": {
-			func(t *testing.T) string { return raw(t, "") },
-			v1alpha1.ReasonTimeout, "BASE/mcp did not answer in time",
-		},
-		"connection closed": {
-			func(t *testing.T) string {
-				return raw(t, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{")
-			},
-			v1alpha1.ReasonConnectionFailed, "BASE/mcp closed the connection before it answered",
-		},
+// TestClassifyAnswers has servers that answer, with something else than MCP.
+func TestClassifyAnswers(t *testing.T) {
+	for name, tc := range map[string]faultCase{
 		"not HTTP": {
 			func(t *testing.T) string { return raw(t, "SSH-2.0-OpenSSH_9.9\r\n") },
 			v1alpha1.ReasonNotMCP, "BASE/mcp does not speak HTTP",
-		},
-		"untrusted certificate": {
-			func(t *testing.T) string {
-				s := httptest.NewUnstartedServer(http.NotFoundHandler())
-				s.Config.ErrorLog = log.New(io.Discard, "", 0)
-				s.StartTLS()
-				t.Cleanup(s.Close)
-				return s.URL
-			},
-			v1alpha1.ReasonTLSFailed, "the TLS handshake with BASE/mcp failed: tls: failed to verify certificate",
-		},
-		"https to a plain server": {
-			func(t *testing.T) string {
-				return strings.Replace(serve(t, http.NotFoundHandler()), "http:", "https:", 1)
-			},
-			v1alpha1.ReasonTLSFailed, "server gave HTTP response to HTTPS client",
 		},
 		"404 to everything": {
 			func(t *testing.T) string { return serve(t, http.NotFoundHandler()) },
@@ -135,6 +37,18 @@ func TestClassifyRealFailures(t *testing.T) {
 		"other JSON": {
 			answering(http.StatusOK, "application/json", `{"hello":"world"}`),
 			v1alpha1.ReasonNotMCP, "JSON that is no JSON-RPC response",
+		},
+		"broken JSON": {
+			answering(http.StatusOK, "application/json", `{"jsonrpc":"2.0","id":1,"resu`),
+			v1alpha1.ReasonNotMCP, "something that is not MCP: malformed JSON",
+		},
+		"an error that is none": {
+			answering(http.StatusOK, "application/json", `{"jsonrpc":"2.0","id":1,"error":"bad"}`),
+			v1alpha1.ReasonNotMCP, "something that is not MCP: ",
+		},
+		"the answer to another request": {
+			answering(http.StatusOK, "application/json", `{"jsonrpc":"2.0","id":4711,"result":{}}`),
+			v1alpha1.ReasonNotMCP, "something that is not MCP: the response to another request",
 		},
 		"accepted and forgotten": {
 			answering(http.StatusAccepted, "application/json", ""),
@@ -154,7 +68,15 @@ func TestClassifyRealFailures(t *testing.T) {
 		},
 		"503": {
 			answering(http.StatusServiceUnavailable, "text/plain", ""),
-			v1alpha1.ReasonConnectionFailed, "503 Service Unavailable",
+			v1alpha1.ReasonServerError, "BASE/mcp answered 503 Service Unavailable to an MCP server/discover request",
+		},
+		"500": { // to initialize, too
+			answering(http.StatusInternalServerError, "text/plain", "secret"),
+			v1alpha1.ReasonServerError, "BASE/mcp answered 500 Internal Server Error to an MCP initialize request",
+		},
+		"429": {
+			answering(http.StatusTooManyRequests, "text/plain", ""),
+			v1alpha1.ReasonServerError, "429 Too Many Requests",
 		},
 		"504": {
 			answering(http.StatusGatewayTimeout, "text/plain", ""),
@@ -167,7 +89,21 @@ func TestClassifyRealFailures(t *testing.T) {
 		"JSON-RPC error with status 400": {
 			answering(http.StatusBadRequest, "application/json",
 				`{"jsonrpc":"2.0","id":1,"error":{"code":-32022,"message":"Unsupported protocol version","data":{"supported":["2026-07-28"]}}}`),
-			v1alpha1.ReasonProtocolError, "MCP error -32022: Unsupported protocol version",
+			v1alpha1.ReasonProtocolError, "the backend answered MCP error -32022: Unsupported protocol version",
+		},
+		"revision refused to server/discover": {
+			answering(http.StatusBadRequest, "application/json",
+				`{"jsonrpc":"2.0","id":1,"error":{"code":-32022,"message":"Unsupported protocol version","data":{"supported":["2042-01-01"]}}}`),
+			v1alpha1.ReasonUnsupportedVersion, "MCP error -32022: Unsupported protocol version; it speaks 2042-01-01",
+		},
+		"revision refused to initialize": {
+			answering(http.StatusOK, "application/json",
+				`{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"Unsupported protocol version","data":{"supported":["2042-01-01","2042-02-02"],"requested":"2025-11-25"}}}`),
+			v1alpha1.ReasonUnsupportedVersion, "MCP error -32602: Unsupported protocol version; it speaks 2042-01-01, 2042-02-02",
+		},
+		"invalid parameters": {
+			answering(http.StatusOK, "application/json", `{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no","data":{"supported":"all"}}}`),
+			v1alpha1.ReasonProtocolError, "the backend answered MCP error -32602: no",
 		},
 		"unknown revision": {
 			func(t *testing.T) string {
@@ -175,19 +111,19 @@ func TestClassifyRealFailures(t *testing.T) {
 				s.version = "2042-01-01"
 				return s.URL
 			},
-			v1alpha1.ReasonProtocolError, `"2042-01-01", which the gateway does not speak`,
+			v1alpha1.ReasonUnsupportedVersion, `"2042-01-01", which the gateway does not speak`,
 		},
 		"redirect to another host": {
 			redirecting("http://elsewhere.invalid/mcp", http.StatusTemporaryRedirect),
-			v1alpha1.ReasonNotMCP, "BASE/mcp redirects to http://elsewhere.invalid/mcp, which is another host",
+			v1alpha1.ReasonRedirected, "BASE/mcp redirects to http://elsewhere.invalid/mcp, which is another host",
 		},
 		"redirect that loses the method": {
 			redirecting("/other", http.StatusFound),
-			v1alpha1.ReasonNotMCP, "which turns a request into a plain GET",
+			v1alpha1.ReasonRedirected, "which turns a request into a plain GET",
 		},
 		"redirects without end": {
 			redirecting("/mcp", http.StatusTemporaryRedirect),
-			v1alpha1.ReasonNotMCP, "after others before it",
+			v1alpha1.ReasonRedirected, "after others before it",
 		},
 		"too many bytes": {
 			answering(http.StatusOK, "application/json", strings.Repeat(" ", 5000)),
@@ -200,37 +136,21 @@ func TestClassifyRealFailures(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			base := tc.server(t)
-			u, err := url.Parse(base)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := newClient(t, base+"/mcp?token=secret", v1alpha1.TransportStreamableHTTP, backend.Limits{ResponseBytes: 4096})
-			wait := 5 * time.Second
-			if tc.reason == v1alpha1.ReasonTimeout && name == "silence" {
-				wait = 100 * time.Millisecond
-			}
-			err = c.Probe(deadline(t, wait))
-			if err == nil {
-				t.Fatal("the probe succeeded")
-			}
-			fault := backend.Classify(docs, err)
-			if fault.Reason != tc.reason {
-				t.Errorf("reason %s, want %s (%v)", fault.Reason, tc.reason, err)
-			}
-			if want := strings.ReplaceAll(tc.message, "BASE", base); !strings.Contains(fault.Message, want) {
-				t.Errorf("message %q does not contain %q", fault.Message, want)
-			}
-			if fault.Unauthorized != (tc.reason == v1alpha1.ReasonUnauthorized) {
-				t.Errorf("Unauthorized = %v", fault.Unauthorized)
-			}
-			for _, said := range []string{fault.Message, fault.Public} {
-				if strings.Contains(said, "secret") || strings.ContainsAny(said, "\r\n") {
-					t.Errorf("%q quotes too much", said)
-				}
-			}
-			if !strings.Contains(fault.Public, `"docs"`) || strings.Contains(fault.Public, u.Host) || strings.Contains(fault.Public, "://") {
-				t.Errorf("public message %q", fault.Public)
-			}
+			tc.expect(t, base, newClient(t, base+"/mcp?token=secret", v1alpha1.TransportStreamableHTTP, backend.Limits{ResponseBytes: 4096}))
+		})
+	}
+}
+
+// TestClassifyCredentials: who has no credentials has to name some, who has some has to see to them.
+func TestClassifyCredentials(t *testing.T) {
+	for name, status := range map[string]int{"401 Unauthorized": http.StatusUnauthorized, "403 Forbidden": http.StatusForbidden} {
+		t.Run(name, func(t *testing.T) {
+			base := answering(status, "application/json", `{"error":"`+oldValue+`"}`)(t)
+			want := faultCase{reason: v1alpha1.ReasonUnauthorized, message: "BASE/mcp answered " + name +
+				` to an MCP server/discover request: it refuses the credentials of MCPExternalAuthConfig "docs-token"`}
+			want.expect(t, base, newAuthorizedClient(t, base+"/mcp", v1alpha1.TransportStreamableHTTP, oldValue))
+			want.message = "it wants other credentials; name an MCPExternalAuthConfig in the backend's externalAuthConfigRef"
+			want.expect(t, base, newClient(t, base+"/mcp", v1alpha1.TransportStreamableHTTP, backend.Limits{}))
 		})
 	}
 }
