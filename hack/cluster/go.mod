@@ -6,6 +6,7 @@ require (
 	github.com/google/go-containerregistry v0.21.9
 	github.com/vishvananda/netlink v1.3.1
 	github.com/vmcp-dev/vmcp-operator/hack/images v0.0.0
+	sigs.k8s.io/yaml v1.6.0
 )
 
 require (
@@ -16,6 +17,7 @@ require (
 	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/sirupsen/logrus v1.9.4 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
+	go.yaml.in/yaml/v2 v2.4.2 // indirect
 	golang.org/x/sync v0.22.0 // indirect
 	golang.org/x/sys v0.47.0 // indirect
 )

@@ -214,6 +214,32 @@ func OpenArchive(file, dir string) (v1.Image, error) {
 	return img, nil
 }
 
+// ArchiveReference returns the name in full, REGISTRY/NAME:TAG, of the one image of an archive.
+func ArchiveReference(file string) (ref string, err error) {
+	in, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("read archive: %w", err)
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	for r := tar.NewReader(in); ; {
+		header, err := r.Next()
+		if err != nil {
+			return "", fmt.Errorf("read archive %s: no index.json: %w", file, err)
+		}
+		if strings.TrimPrefix(header.Name, "./") != "index.json" {
+			continue
+		}
+		index, err := v1.ParseIndexManifest(r)
+		if err != nil {
+			return "", fmt.Errorf("read archive %s: %w", file, err)
+		}
+		if len(index.Manifests) != 1 || index.Manifests[0].Annotations[annotationName] == "" {
+			return "", fmt.Errorf("read archive %s: want one image with annotation %s", file, annotationName)
+		}
+		return index.Manifests[0].Annotations[annotationName], nil
+	}
+}
+
 // untar unpacks plain files; nothing can be written outside dir.
 func untar(file, dir string) (err error) {
 	in, err := os.Open(file)

@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -306,6 +307,49 @@ func TestOpenArchiveRefusesWhatIsNoImage(t *testing.T) {
 	}
 	if _, err := image.OpenArchive(file, t.TempDir()); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("got error %v, want one that names the file", err)
+	}
+}
+
+func TestArchiveReference(t *testing.T) {
+	_, file := build(t, "app:1.2")
+	if got, err := image.ArchiveReference(file); err != nil || got != "docker.io/library/app:1.2" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	for name, content := range map[string]string{"no tar": strings.Repeat("no tar ", 1000), "nothing": ""} {
+		file := filepath.Join(t.TempDir(), "x.tar")
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := image.ArchiveReference(file); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: got error %v, want one that names the file", name, err)
+		}
+	}
+}
+
+func TestPushTrustsTheAuthorityGiven(t *testing.T) {
+	server := httptest.NewTLSServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // the refused handshake
+	_, file := build(t, "example.com/app:1")
+	to := strings.TrimPrefix(server.URL, "https://") + "/app:1"
+	authority := filepath.Join(t.TempDir(), "ca.crt")
+	content := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(authority, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := image.Push(ctx, file, to, image.PushOptions{Authority: authority}); err != nil {
+		t.Error(err)
+	}
+	for name, opts := range map[string]image.PushOptions{
+		"none":          {},
+		"no file":       {Authority: authority + "x"},
+		"not one in it": {Authority: file},
+	} {
+		if _, err := image.Push(ctx, file, to, opts); err == nil {
+			t.Errorf("authority %s: no error", name)
+		}
 	}
 }
 

@@ -5,7 +5,10 @@ package image
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"net/http"
 	"os"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -18,6 +21,8 @@ type PushOptions struct {
 	// PlainHTTP allows http for any registry. Loopback, localhost and private
 	// addresses need no permission: https is tried there first, then http.
 	PlainHTTP bool
+	// Authority is a file with certificates of authorities (PEM) that are trusted beside the system's; empty for none.
+	Authority string
 }
 
 // Push uploads the image of an archive to REGISTRY/NAME:TAG and returns
@@ -40,7 +45,13 @@ func Push(ctx context.Context, archive, to string, opts PushOptions) (string, er
 	if err != nil {
 		return "", err
 	}
-	if err := remote.Write(ref, img, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)); err != nil {
+	transport, err := opts.transport()
+	if err != nil {
+		return "", fmt.Errorf("push %s: %w", ref, err)
+	}
+	defer transport.CloseIdleConnections()
+	err = remote.Write(ref, img, remote.WithContext(ctx), remote.WithTransport(transport), remote.WithAuthFromKeychain(authn.DefaultKeychain))
+	if err != nil {
 		return "", fmt.Errorf("push %s: %w", ref, err)
 	}
 	digest, err := img.Digest()
@@ -48,4 +59,25 @@ func Push(ctx context.Context, archive, to string, opts PushOptions) (string, er
 		return "", fmt.Errorf("push %s: %w", ref, err)
 	}
 	return ref.Context().Name() + "@" + digest.String(), nil
+}
+
+// transport is the library's, with the authorities that the options add.
+func (o PushOptions) transport() (*http.Transport, error) {
+	transport := remote.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // documented as one
+	if o.Authority == "" {
+		return transport, nil
+	}
+	pem, err := os.ReadFile(o.Authority)
+	if err != nil {
+		return nil, fmt.Errorf("read authorities: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("read the system's authorities: %w", err)
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read authorities: %s holds no certificate", o.Authority)
+	}
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	return transport, nil
 }

@@ -25,9 +25,14 @@ var constants = template.FuncMap{
 	"nodeName":     func() string { return config.NodeName },
 	"pauseImage":   func() string { return config.PauseImage },
 	"corednsImage": func() string { return config.CoreDNSImage },
+	"olmImage":     func() string { return config.OLMImage },
+	"opmImage":     func() string { return config.OPMImage },
 }
 
 var templates = template.Must(template.New("").Funcs(constants).Option("missingkey=error").ParseFS(files, "files/*"))
+
+// File returns the named file as it is.
+func File(name string) ([]byte, error) { return files.ReadFile("files/" + name) }
 
 // Render fills in the named file.
 func Render(name string, c config.Config) (string, error) {

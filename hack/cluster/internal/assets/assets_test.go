@@ -36,7 +36,7 @@ func TestEveryAssetRenders(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		for _, s := range []string{"10.244.", "10.96.", "6443", "10250", "/tmp/", "{{", "<no value>"} {
+		for _, s := range []string{"10.244.", "10.96.", "6443", "10250", ":5000", "/tmp/", "{{", "<no value>"} {
 			if strings.Contains(out, s) {
 				t.Errorf("%s contains %q:\n%s", name, s, out)
 			}
@@ -50,10 +50,12 @@ func TestRenderedValues(t *testing.T) {
 			"table inet vmcp_guard {", `iifname "vmcp0" oifname != "vmcp0" counter reject`,
 			`ip daddr { 10.9.0.0/24, 10.10.0.0/16 } counter drop`, "tcp dport { 6450, 10257, 10263 } counter drop",
 		},
-		"kubelet.yaml":        {"address: 10.9.0.1\nport: 10257", "cgroupRoot: /vmcp-cluster", `clusterDNS: ["10.10.0.10"]`, "unix:///state/run/containerd.sock"},
-		"kube-proxy.yaml":     {"hostnameOverride: vmcp-node", "clusterCIDR: 10.9.0.0/24"},
-		"containerd.toml":     {`address = "/state/run/containerd.sock"`, `sandbox = "` + config.PauseImage + `"`, `bin_dirs = ["/state/cni/bin"]`},
-		"node-manifests.yaml": {"clusterIP: 10.10.0.10", "image: " + config.CoreDNSImage},
+		"kubelet.yaml":         {"address: 10.9.0.1\nport: 10257", "cgroupRoot: /vmcp-cluster", `clusterDNS: ["10.10.0.10"]`, "unix:///state/run/containerd.sock"},
+		"kube-proxy.yaml":      {"hostnameOverride: vmcp-node", "clusterCIDR: 10.9.0.0/24"},
+		"containerd.toml":      {`address = "/state/run/containerd.sock"`, `sandbox = "` + config.PauseImage + `"`, `bin_dirs = ["/state/cni/bin"]`},
+		"registry-mirror.toml": {`[host."https://10.9.0.1:5007"]`, `ca = "/state/pki/ca.crt"`},
+		"olm-values.yaml":      {"ref: " + config.OLMImage, "--opmImage=" + config.OPMImage},
+		"node-manifests.yaml":  {"clusterIP: 10.10.0.10", "image: " + config.CoreDNSImage},
 	} {
 		out, err := Render(name, testConfig(t))
 		if err != nil {

@@ -36,9 +36,11 @@ type Builder struct {
 // Artifacts are the absolute paths of what was asked for.
 type Artifacts struct {
 	Programs map[string]string // by name
-	// CNI is the directory of the CNI plugins; Images are the archives to import. Both only of set Node.
+	// CNI is the directory of the CNI plugins; Images are the archives that the node imports. Both from set Node on.
 	CNI    string
 	Images []string
+	// OLM is only of set OLM.
+	OLM OLMArtifacts
 }
 
 // Build makes what of the set is missing. Two builds into one cache wait for each other.
@@ -65,8 +67,13 @@ func (b *Builder) Build(ctx context.Context, set Set) (Artifacts, error) {
 			a.CNI = dir
 		}
 	}
-	if set == Node {
-		if a.Images, err = b.images(ctx, a.Programs); err != nil {
+	if set == Node || set == OLM {
+		if a.Images, err = b.images(ctx, nodeImages(a.Programs)); err != nil {
+			return Artifacts{}, err
+		}
+	}
+	if set == OLM {
+		if a.OLM, err = b.olm(ctx, a.Programs); err != nil {
 			return Artifacts{}, err
 		}
 	}

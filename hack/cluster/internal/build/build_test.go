@@ -69,6 +69,8 @@ func TestPinnedVersions(t *testing.T) {
 	modules := map[string]string{
 		"etcd": "go.etcd.io/etcd/server/v3", "kubernetes": "k8s.io/kubernetes", "containerd": "github.com/containerd/containerd/v2",
 		"cni": "github.com/containernetworking/plugins", "coredns": "github.com/coredns/coredns",
+		"olm": olmModule, "opm": "github.com/operator-framework/operator-registry",
+		"grpc-health-probe": "github.com/grpc-ecosystem/grpc-health-probe", "operator-sdk": "github.com/operator-framework/operator-sdk",
 	}
 	for _, p := range products {
 		module, pinned := modules[p.Name]
@@ -92,15 +94,20 @@ func TestEveryProgramOfASetIsBuilt(t *testing.T) {
 			built[name] = true
 		}
 	}
-	for _, set := range []Set{Envtest, ControlPlane, Node} {
+	for _, set := range []Set{Envtest, ControlPlane, Node, OLM} {
 		for _, name := range set.programs() {
 			if !built[name] {
 				t.Errorf("set %s: no product builds %s", set, name)
 			}
 		}
 	}
-	if got, want := len(Node.programs()), len(built); got != want {
-		t.Errorf("set node has %d programs, %d are built", got, want)
+	if got, want := len(OLM.programs()), len(built); got != want {
+		t.Errorf("set olm has %d programs, %d are built", got, want)
+	}
+	for _, name := range OnPath {
+		if !built[name] {
+			t.Errorf("no product builds %s, which people call by name", name)
+		}
 	}
 }
 

@@ -27,8 +27,10 @@ const (
 	Envtest Set = "envtest"
 	// ControlPlane is what config.ControlPlane starts.
 	ControlPlane Set = Set(config.ControlPlane)
-	// Node is everything.
+	// Node is what config.Node starts.
 	Node Set = Set(config.Node)
+	// OLM is everything.
+	OLM Set = Set(config.OLM)
 )
 
 // Names of programs; each is also its file name.
@@ -45,19 +47,30 @@ const (
 	Ctr               = "ctr"
 	CoreDNS           = "coredns"
 	Pause             = "pause"
+	Registry          = "registry"
+	OPM               = "opm"
+	GRPCHealthProbe   = "grpc_health_probe"
+	ScorecardTest     = "scorecard-test"
 )
 
 // Daemons are the programs that go on running.
-var Daemons = []string{Etcd, APIServer, ControllerManager, Scheduler, Kubelet, KubeProxy, Containerd, ContainerdShim}
+var Daemons = []string{Etcd, APIServer, ControllerManager, Scheduler, Kubelet, KubeProxy, Containerd, ContainerdShim, Registry}
 
 // cniPlugins are called by containerd, not found in PATH.
 var cniPlugins = []string{"bridge", "host-local", "loopback", "portmap"}
+
+// olmPrograms are OLM's own, under the names that its manifests have for them.
+var olmPrograms = []string{"olm", "catalog", "package-server", "copy-content", "cpb"}
+
+// OnPath are the programs that people call by name.
+var OnPath = []string{Etcd, APIServer, ControllerManager, Scheduler, Kubectl, Kubelet, KubeProxy, Containerd, ContainerdShim, Ctr, OPM}
 
 // programs of each set; a set includes the ones before it, except that envtest needs no controllers.
 var (
 	envtestPrograms      = []string{Etcd, APIServer, Kubectl}
 	controlPlanePrograms = append(slices.Clone(envtestPrograms), ControllerManager, Scheduler)
 	nodePrograms         = append(append(slices.Clone(controlPlanePrograms), Kubelet, KubeProxy, Containerd, ContainerdShim, Ctr, CoreDNS, Pause), cniPlugins...)
+	olmSetPrograms       = append(append(slices.Clone(nodePrograms), Registry, OPM, GRPCHealthProbe, ScorecardTest), olmPrograms...)
 )
 
 func (s Set) programs() []string {
@@ -66,8 +79,10 @@ func (s Set) programs() []string {
 		return envtestPrograms
 	case ControlPlane:
 		return controlPlanePrograms
-	default:
+	case Node:
 		return nodePrograms
+	default:
+		return olmSetPrograms
 	}
 }
 
@@ -109,7 +124,39 @@ var products = []Product{
 	},
 	{Name: "coredns", Version: "v1.14.2", LDFlags: strip, Tags: "grpcnotrace", Programs: map[string]string{CoreDNS: "."}},
 	{Name: "pause", Version: "v1", LDFlags: strip, Programs: map[string]string{Pause: "."}},
+	{Name: "registry", Version: "v1", LDFlags: strip, Programs: map[string]string{Registry: "."}},
+	{
+		Name: olmProduct, Version: config.OLMVersion, Tags: "json1",
+		LDFlags: strip + " -X " + olmModule + "/pkg/version.OLMVersion=" + config.OLMVersion + " -X " + olmModule + "/pkg/version.GitCommit=unknown",
+		Programs: map[string]string{
+			"olm":            olmModule + "/cmd/olm",
+			"catalog":        olmModule + "/cmd/catalog",
+			"package-server": olmModule + "/cmd/package-server",
+			"copy-content":   olmModule + "/cmd/copy-content",
+			"cpb":            olmModule + "/util/cpb",
+		},
+	},
+	{
+		// Without cgo it knows file-based catalogs only, none in SQLite.
+		Name: "opm", Version: config.OPMVersion, Tags: "json1,containers_image_openpgp",
+		LDFlags:  strip + " -X github.com/operator-framework/operator-registry/cmd/opm/version.opmVersion=" + config.OPMVersion,
+		Programs: map[string]string{OPM: "github.com/operator-framework/operator-registry/cmd/opm"},
+	},
+	{
+		Name: "grpc-health-probe", Version: "v0.4.42", LDFlags: strip,
+		Programs: map[string]string{GRPCHealthProbe: "github.com/grpc-ecosystem/grpc-health-probe"},
+	},
+	{
+		Name: "operator-sdk", Version: config.OperatorSDKVersion, LDFlags: strip, Tags: "containers_image_openpgp",
+		Programs: map[string]string{ScorecardTest: "github.com/operator-framework/operator-sdk/images/scorecard-test"},
+	},
 }
+
+// olmProduct is the product whose module also holds OLM's manifests.
+const (
+	olmProduct = "olm"
+	olmModule  = "github.com/operator-framework/operator-lifecycle-manager"
+)
 
 // kubernetesLDFlags stamps the version, as Kubernetes' own build does. Without
 // it the API server calls itself v0.0.0-master, and kubectl, the kubelet and

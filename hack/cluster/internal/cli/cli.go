@@ -22,14 +22,16 @@ import (
 // Usage is what help prints.
 const Usage = `cluster runs Kubernetes ` + config.KubernetesVersion + ` on this machine, built from pinned Go modules.
 
-  cluster up [node|cp]          bring it up, building first what is missing
+  cluster up [node|cp|olm]      bring it up, building first what is missing
                                   node  pods run (the default; needs root)
                                   cp    control plane only: pods stay Pending
+                                  olm   OLM too, and a registry; added to a node that is up
   cluster down                  stop it and remove everything of it
   cluster load-image FILE...    import OCI archives into the node
+  cluster push-image FILE...    upload OCI archives to the registry (olm): the node pulls them by their names
   cluster status                what runs, and where its files are
   cluster env                   shell commands to use it: eval "$(cluster env)"
-  cluster build [node|cp|envtest]
+  cluster build [node|cp|olm|envtest]
                                 build only; envtest prints a directory for KUBEBUILDER_ASSETS
   cluster help
 
@@ -56,7 +58,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, Usage)
 		return nil
-	case "up", "down", "load-image", "status", "env", "build":
+	case "up", "down", "load-image", "push-image", "status", "env", "build":
 	default:
 		return usage(stderr, "unknown command %q", command)
 	}
@@ -69,9 +71,12 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return up(ctx, c, args, stdout, stderr)
 	case "build":
 		return buildOnly(ctx, c, args, stdout, stderr)
-	case "load-image":
+	case "load-image", "push-image":
 		if len(args) == 0 {
-			return usage(stderr, "load-image needs archives")
+			return usage(stderr, "%s needs archives", command)
+		}
+		if command == "push-image" {
+			return c.PushImages(ctx, args)
 		}
 		return c.LoadImages(ctx, args)
 	}
@@ -135,7 +140,7 @@ func choice(args []string, choices ...string) (string, error) {
 }
 
 func up(ctx context.Context, c *cluster.Cluster, args []string, stdout, stderr io.Writer) error {
-	stage, err := choice(args, string(config.Node), string(config.ControlPlane))
+	stage, err := choice(args, string(config.Node), string(config.ControlPlane), string(config.OLM))
 	if err != nil {
 		return usage(stderr, "up: %v", err)
 	}
@@ -149,7 +154,7 @@ func up(ctx context.Context, c *cluster.Cluster, args []string, stdout, stderr i
 }
 
 func buildOnly(ctx context.Context, c *cluster.Cluster, args []string, stdout, stderr io.Writer) error {
-	set, err := choice(args, string(build.Node), string(build.ControlPlane), string(build.Envtest))
+	set, err := choice(args, string(build.Node), string(build.ControlPlane), string(build.OLM), string(build.Envtest))
 	if err != nil {
 		return usage(stderr, "build: %v", err)
 	}
@@ -163,6 +168,12 @@ func buildOnly(ctx context.Context, c *cluster.Cluster, args []string, stdout, s
 		}
 		fmt.Fprintln(stdout, dir)
 		return nil
+	}
+	if build.Set(set) == build.OLM && os.Geteuid() == 0 {
+		// Part of its images is the distribution's.
+		if err := preflight.InstallPackages(ctx, c.Progress, config.OLM); err != nil {
+			return err
+		}
 	}
 	_, err = c.Builder.Build(ctx, build.Set(set))
 	if err == nil {

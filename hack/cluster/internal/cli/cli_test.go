@@ -18,14 +18,15 @@ func TestBadCommandLines(t *testing.T) {
 		args []string
 		want string
 	}{
-		"nothing":        {nil, "cluster up [node|cp]"},
-		"unknown":        {[]string{"start"}, `unknown command "start"`},
-		"unknown stage":  {[]string{"up", "olm"}, "want one of [node cp], got [olm]"},
-		"two stages":     {[]string{"up", "cp", "node"}, "want one of"},
-		"unknown set":    {[]string{"build", "all"}, "want one of [node cp envtest]"},
-		"no archive":     {[]string{"load-image"}, "load-image needs archives"},
-		"too much":       {[]string{"down", "now"}, "down takes no argument"},
-		"status of what": {[]string{"status", "x"}, "status takes no argument"},
+		"nothing":         {nil, "cluster up [node|cp|olm]"},
+		"unknown":         {[]string{"start"}, `unknown command "start"`},
+		"unknown stage":   {[]string{"up", "k3s"}, "want one of [node cp olm], got [k3s]"},
+		"two stages":      {[]string{"up", "cp", "node"}, "want one of"},
+		"unknown set":     {[]string{"build", "all"}, "want one of [node cp olm envtest]"},
+		"no archive":      {[]string{"load-image"}, "load-image needs archives"},
+		"nothing to push": {[]string{"push-image"}, "push-image needs archives"},
+		"too much":        {[]string{"down", "now"}, "down takes no argument"},
+		"status of what":  {[]string{"status", "x"}, "status takes no argument"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

@@ -63,34 +63,25 @@ type record struct {
 	Config config.Config
 }
 
-// has tells whether a cluster of one stage serves for another.
-func has(running, wanted config.Stage) bool {
-	return running == wanted || running == config.Node
-}
-
 // errDown means that there is no cluster; any other error that there is a broken one.
 var errDown = errors.New("no cluster is up")
 
 // inspect returns the record of a cluster that is up and well.
 func (c *Cluster) inspect(ctx context.Context) (record, error) {
-	var r record
 	if _, err := os.Stat(c.Config.State); errors.Is(err, fs.ErrNotExist) {
-		return r, errDown
+		return record{}, errDown
 	}
-	content, err := os.ReadFile(c.Config.Path(recordFile))
+	r, err := c.readRecord()
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, errors.New("its start did not finish")
 	}
 	if err != nil {
 		return r, err
 	}
-	if err := json.Unmarshal(content, &r); err != nil {
-		return r, fmt.Errorf("read %s: %w", recordFile, err)
-	}
 	if dead := c.daemons.Dead(); len(dead) > 0 {
 		return r, fmt.Errorf("not running any more: %s", strings.Join(dead, ", "))
 	}
-	if r.Stage == config.Node {
+	if r.Stage.Includes(config.Node) {
 		if owner, err := hostnet.BridgeOwner(); err != nil || owner.State != c.Config.State {
 			return r, fmt.Errorf("its bridge %s is gone", config.Bridge)
 		}
@@ -106,6 +97,26 @@ func (c *Cluster) inspect(ctx context.Context) (record, error) {
 		return r, fmt.Errorf("its API server is not ready: %w", err)
 	}
 	return r, nil
+}
+
+func (c *Cluster) readRecord() (record, error) {
+	var r record
+	content, err := os.ReadFile(c.Config.Path(recordFile))
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(content, &r); err != nil {
+		return r, fmt.Errorf("read %s: %w", recordFile, err)
+	}
+	return r, nil
+}
+
+func (c *Cluster) writeRecord(r record) error {
+	content, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(c.Config.Path(recordFile), content, 0o644)
 }
 
 // ours refuses to touch a directory that is not a cluster's state.
@@ -164,6 +175,9 @@ func (c *Cluster) Status(ctx context.Context, out io.Writer) error {
 	fmt.Fprintf(out, "%-24s %s\n", "stage", r.Stage)
 	fmt.Fprintf(out, "%-24s %s\n", "API server", r.Config.APIServer())
 	fmt.Fprintf(out, "%-24s %s, context %s\n", "kubeconfig", c.Config.Kubeconfig(), config.ContextName)
+	if r.Stage.Includes(config.OLM) {
+		fmt.Fprintf(out, "%-24s https://%s, authority %s\n", "image registry", r.Config.Registry(), r.Config.Authority())
+	}
 	fmt.Fprintf(out, "%-24s %s\n", "logs", c.Config.Path("logs"))
 	fmt.Fprintf(out, "%-24s %s\n", "audit log", c.Config.AuditLog())
 	return nil
@@ -172,7 +186,8 @@ func (c *Cluster) Status(ctx context.Context, out io.Writer) error {
 // Env prints shell commands that make kubectl and ctr use the cluster. The
 // paths need no quotes: package config refuses characters that would.
 func (c *Cluster) Env(out io.Writer) error {
-	if _, err := os.Stat(c.Config.Path(recordFile)); err != nil {
+	r, err := c.readRecord()
+	if err != nil {
 		return fmt.Errorf("%w in %s", errDown, c.Config.State)
 	}
 	fmt.Fprintf(out, "export KUBECONFIG=%s\n", c.Config.Kubeconfig())
@@ -180,6 +195,10 @@ func (c *Cluster) Env(out io.Writer) error {
 	fmt.Fprintf(out, "export KUBECACHEDIR=%s\n", c.Config.Path("kubecache"))
 	fmt.Fprintf(out, "export VMCP_AUDIT_LOG=%s\n", c.Config.AuditLog())
 	fmt.Fprintf(out, "export CONTAINERD_ADDRESS=%s\n", c.Config.ContainerdSocket())
+	if r.Stage.Includes(config.OLM) {
+		fmt.Fprintf(out, "export VMCP_REGISTRY=%s\n", r.Config.Registry())
+		fmt.Fprintf(out, "export VMCP_REGISTRY_CA=%s\n", r.Config.Authority())
+	}
 	fmt.Fprintf(out, "export PATH=%s:$PATH\n", c.Config.Path("bin"))
 	return nil
 }
@@ -195,7 +214,7 @@ func (c *Cluster) LoadImages(ctx context.Context, archives []string) error {
 	if err != nil {
 		return fmt.Errorf("the cluster in %s cannot take images: %w; start it with up", c.Config.State, err)
 	}
-	if r.Stage != config.Node {
+	if !r.Stage.Includes(config.Node) {
 		return errors.New("only a control plane is up, which runs no images: take it down, then up node")
 	}
 	for _, file := range archives {

@@ -146,19 +146,3 @@ func TestShimSockets(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
-
-func TestNodeServesForControlPlane(t *testing.T) {
-	for _, tc := range []struct {
-		running, wanted config.Stage
-		want            bool
-	}{
-		{config.Node, config.Node, true},
-		{config.Node, config.ControlPlane, true},
-		{config.ControlPlane, config.ControlPlane, true},
-		{config.ControlPlane, config.Node, false},
-	} {
-		if got := has(tc.running, tc.wanted); got != tc.want {
-			t.Errorf("has(%s, %s) = %t", tc.running, tc.wanted, got)
-		}
-	}
-}

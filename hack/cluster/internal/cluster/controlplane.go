@@ -54,7 +54,7 @@ func (s *starter) controlPlane(ctx context.Context) error {
 	if err := s.startDaemon(build.APIServer, s.apiServerArgs()...); err != nil {
 		return err
 	}
-	if s.stage == config.Node {
+	if s.stage.Includes(config.Node) {
 		// While the API server starts.
 		if err := s.importImages(ctx); err != nil {
 			return err
@@ -141,7 +141,7 @@ func (s *starter) apiServerArgs() []string {
 		"--audit-log-path=" + s.Config.AuditLog(), "--audit-log-mode=blocking",
 		"--audit-log-maxsize=2048", "--audit-log-maxbackup=1",
 	}
-	if s.stage == config.Node {
+	if s.stage.Includes(config.Node) {
 		// Two addresses are needed, this machine's and the one for pods, and
 		// only one can be given; the guard keeps everybody else away.
 		return append(args, "--bind-address=0.0.0.0", "--advertise-address="+s.Config.NodeIP().String())

@@ -131,11 +131,16 @@ func (s *starter) apply(ctx context.Context, asset string) error {
 	if err != nil {
 		return err
 	}
+	return s.applyManifests(ctx, asset, manifests)
+}
+
+// applyManifests sends objects to the API server; name is for errors.
+func (s *starter) applyManifests(ctx context.Context, name, manifests string) error {
 	cmd := exec.CommandContext(ctx, s.artifacts.Programs[build.Kubectl], "apply", "--server-side", "--field-manager=vmcp-cluster", "-f", "-")
 	cmd.Env = s.environment()
 	cmd.Stdin = strings.NewReader(manifests)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("kubectl apply %s: %w: %s", asset, err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("kubectl apply %s: %w: %s", name, err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }

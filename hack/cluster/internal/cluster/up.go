@@ -5,10 +5,8 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"time"
 
@@ -23,24 +21,25 @@ import (
 var errAlreadyUp = errors.New("already up")
 
 // Up brings the cluster up, building first what is missing. It does nothing
-// when the cluster is up and well, and starts anew when it is broken. What a
-// failed or interrupted start made is removed; after a failure the logs stay.
+// when the cluster is up and well, adds OLM to a node that lacks only that, and
+// starts anew when the cluster is broken. What a failed or interrupted start of
+// the node made is removed; after a failure the logs stay.
 func (c *Cluster) Up(ctx context.Context, stage config.Stage) error {
-	if stage == config.Node && os.Geteuid() != 0 {
+	if stage.Includes(config.Node) && os.Geteuid() != 0 {
 		// Nothing else can be found out without root, and the files of an earlier run are root's.
 		return preflight.Check(preflight.Facts{}, c.Config, stage)
 	}
 	// Before the build, which may take minutes, and again after it: another
 	// run may have been quicker.
-	err := c.locked(ctx, func() error { return c.prepare(ctx, stage) })
+	err := c.locked(ctx, func() error {
+		_, err := c.prepare(ctx, stage)
+		return err
+	})
 	if err == nil {
 		var artifacts build.Artifacts
 		if artifacts, err = c.Builder.Build(ctx, build.Set(stage)); err == nil {
 			err = c.locked(ctx, func() error {
-				if err := c.prepare(ctx, stage); err != nil {
-					return err
-				}
-				return c.start(ctx, stage, artifacts)
+				return c.complete(ctx, stage, artifacts)
 			})
 		}
 	}
@@ -55,43 +54,68 @@ func (c *Cluster) Up(ctx context.Context, stage config.Stage) error {
 	return nil
 }
 
-// prepare leaves a machine on which a cluster can start, or says why it cannot.
-func (c *Cluster) prepare(ctx context.Context, stage config.Stage) error {
-	if err := c.ours(); err != nil {
-		return err
-	}
-	running, err := c.inspect(ctx)
-	switch {
-	case err == nil && has(running.Stage, stage):
-		return errAlreadyUp
-	case err == nil:
-		return fmt.Errorf("a control plane without a node is up in %s: take it down first", c.Config.State)
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case !errors.Is(err, errDown):
-		c.Progress.Say("an earlier cluster is broken (%v): starting anew", err)
-	}
-	if err := c.teardown(ctx, removeAll); err != nil {
-		return err
-	}
-	if stage == config.Node {
-		preflight.LoadModules(ctx)
-	}
-	facts, err := preflight.Gather(ctx, c.Config, stage)
+// complete starts what of the stage does not run yet.
+func (c *Cluster) complete(ctx context.Context, stage config.Stage, artifacts build.Artifacts) error {
+	running, err := c.prepare(ctx, stage)
 	if err != nil {
-		return fmt.Errorf("look at the machine: %w", err)
-	}
-	if err := preflight.Check(facts, c.Config, stage); err != nil {
 		return err
 	}
-	if stage == config.Node {
-		return preflight.InstallPackages(ctx, c.Progress)
+	if running.Stage == "" {
+		running = record{Stage: stage, Config: c.Config}
+		if stage == config.OLM {
+			running.Stage = config.Node
+		}
+		if err := c.start(ctx, running, artifacts); err != nil {
+			return err
+		}
+	}
+	if stage == config.OLM {
+		return c.addOLM(ctx, running, artifacts)
 	}
 	return nil
 }
 
-// start starts everything, and stops everything again when it does not succeed.
-func (c *Cluster) start(ctx context.Context, stage config.Stage, artifacts build.Artifacts) (err error) {
+// prepare leaves a machine on which the stage can start, or says why it
+// cannot. What runs already and can be added to is returned.
+func (c *Cluster) prepare(ctx context.Context, stage config.Stage) (record, error) {
+	if err := c.ours(); err != nil {
+		return record{}, err
+	}
+	running, err := c.inspect(ctx)
+	switch {
+	case err == nil && running.Stage.Includes(stage):
+		return record{}, errAlreadyUp
+	case err == nil && running.Stage.Includes(config.Node):
+		return running, preflight.InstallPackages(ctx, c.Progress, stage)
+	case err == nil:
+		return record{}, fmt.Errorf("a control plane without a node is up in %s: take it down first", c.Config.State)
+	case ctx.Err() != nil:
+		return record{}, context.Cause(ctx)
+	case !errors.Is(err, errDown):
+		c.Progress.Say("an earlier cluster is broken (%v): starting anew", err)
+	}
+	if err := c.teardown(ctx, removeAll); err != nil {
+		return record{}, err
+	}
+	if stage.Includes(config.Node) {
+		preflight.LoadModules(ctx)
+	}
+	facts, err := preflight.Gather(ctx, c.Config, stage)
+	if err != nil {
+		return record{}, fmt.Errorf("look at the machine: %w", err)
+	}
+	if err := preflight.Check(facts, c.Config, stage); err != nil {
+		return record{}, err
+	}
+	if stage.Includes(config.Node) {
+		return record{}, preflight.InstallPackages(ctx, c.Progress, stage)
+	}
+	return record{}, nil
+}
+
+// start starts the control plane, and the node if there is to be one, and
+// stops everything again when it does not succeed.
+func (c *Cluster) start(ctx context.Context, wanted record, artifacts build.Artifacts) (err error) {
 	defer func() {
 		if err == nil {
 			return
@@ -108,15 +132,11 @@ func (c *Cluster) start(ctx context.Context, stage config.Stage, artifacts build
 	if err := c.makeState(artifacts); err != nil {
 		return err
 	}
-	s := &starter{Cluster: c, stage: stage, artifacts: artifacts}
+	s := &starter{Cluster: c, stage: wanted.Stage, artifacts: artifacts}
 	if err := s.run(ctx); err != nil {
 		return err
 	}
-	content, err := json.MarshalIndent(record{Stage: stage, Config: c.Config}, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(c.Config.Path(recordFile), content, 0o644)
+	return c.writeRecord(wanted)
 }
 
 func (c *Cluster) makeState(artifacts build.Artifacts) error {
@@ -141,9 +161,11 @@ func (c *Cluster) makeState(artifacts build.Artifacts) error {
 
 // onPath leaves out what nobody calls by name.
 func onPath(programs map[string]string) map[string]string {
-	list := maps.Clone(programs)
-	for _, name := range []string{build.Pause, build.CoreDNS, "bridge", "host-local", "loopback", "portmap"} {
-		delete(list, name)
+	list := map[string]string{}
+	for _, name := range build.OnPath {
+		if file, ok := programs[name]; ok {
+			list[name] = file
+		}
 	}
 	return list
 }
@@ -159,7 +181,7 @@ type starter struct {
 // run starts things in the order in which they need each other, and waits as
 // late as it can.
 func (s *starter) run(ctx context.Context) error {
-	node := s.stage == config.Node
+	node := s.stage.Includes(config.Node)
 	if err := s.writePKI(); err != nil {
 		return err
 	}

@@ -7,8 +7,10 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 )
 
@@ -25,6 +27,15 @@ const (
 	KubernetesVersion = "v1.36.3"
 	PauseImage        = "cluster.vmcp.dev/pause:v1"
 	CoreDNSImage      = "cluster.vmcp.dev/coredns:v1.14.2"
+
+	OLMVersion         = "v0.46.0"
+	OPMVersion         = "v1.73.0"
+	OperatorSDKVersion = "v1.42.2"
+	OLMImage           = "cluster.vmcp.dev/olm:" + OLMVersion
+	// OPMImage serves catalogs and unpacks bundles for OLM, and is index and decompression image of "operator-sdk run bundle".
+	OPMImage = "cluster.vmcp.dev/opm:" + OPMVersion
+	// ScorecardImage stands in for the one of that name, which cannot be pulled; it has tar, for --untar-image.
+	ScorecardImage = "quay.io/operator-framework/scorecard-test:" + OperatorSDKVersion
 )
 
 // Stage says how much of a cluster runs.
@@ -35,12 +46,23 @@ const (
 	ControlPlane Stage = "cp"
 	// Node adds a node that runs pods, Services and DNS.
 	Node Stage = "node"
+	// OLM adds the Operator Lifecycle Manager, and a registry for catalogs and bundles.
+	OLM Stage = "olm"
 )
+
+// stages are in the order in which each includes the ones before it.
+var stages = []Stage{ControlPlane, Node, OLM}
+
+// Includes tells whether a cluster of the stage has everything that one of the other has.
+func (s Stage) Includes(other Stage) bool {
+	return slices.Index(stages, s) >= slices.Index(stages, other)
+}
 
 // Ports are the TCP ports a cluster listens on.
 type Ports struct {
 	API, Etcd, EtcdPeer, ControllerManager, Scheduler   int
 	Kubelet, KubeletHealth, KubeProxy, KubeProxyMetrics int
+	Registry                                            int
 }
 
 // Config is one cluster's settings.
@@ -133,6 +155,7 @@ func ports(offset string) (Ports, error) {
 	return Ports{
 		API: 6443 + n, Etcd: 2379 + n, EtcdPeer: 2380 + n, ControllerManager: 10257 + n, Scheduler: 10259 + n,
 		Kubelet: 10250 + n, KubeletHealth: 10248 + n, KubeProxy: 10256 + n, KubeProxyMetrics: 10249 + n,
+		Registry: 5000 + n,
 	}, nil
 }
 
@@ -142,9 +165,12 @@ func (p Ports) List(stage Stage) map[string]int {
 		"kube-apiserver": p.API, "etcd": p.Etcd, "etcd (peers)": p.EtcdPeer,
 		"kube-controller-manager": p.ControllerManager, "kube-scheduler": p.Scheduler,
 	}
-	if stage == Node {
+	if stage.Includes(Node) {
 		list["kubelet"], list["kubelet (health)"] = p.Kubelet, p.KubeletHealth
 		list["kube-proxy"], list["kube-proxy (metrics)"] = p.KubeProxy, p.KubeProxyMetrics
+	}
+	if stage.Includes(OLM) {
+		list["the image registry"] = p.Registry
 	}
 	return list
 }
@@ -166,6 +192,14 @@ func (c Config) DNSServiceIP() netip.Addr {
 
 // APIServer is the URL of the API server on this machine.
 func (c Config) APIServer() string { return "https://127.0.0.1:" + strconv.Itoa(c.Ports.API) }
+
+// Registry is HOST:PORT of the image registry, the same for this machine, the node and pods.
+func (c Config) Registry() string {
+	return net.JoinHostPort(c.NodeIP().String(), strconv.Itoa(c.Ports.Registry))
+}
+
+// Authority is the certificate of the authority that signs what the cluster serves.
+func (c Config) Authority() string { return c.Path("pki", "ca.crt") }
 
 // Path returns a path below the state directory.
 func (c Config) Path(elem ...string) string {

@@ -73,3 +73,22 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 }
+
+func TestStagesIncludeOneAnother(t *testing.T) {
+	for _, tc := range []struct {
+		running, wanted Stage
+		want            bool
+	}{
+		{Node, Node, true},
+		{Node, ControlPlane, true},
+		{ControlPlane, ControlPlane, true},
+		{ControlPlane, Node, false},
+		{OLM, Node, true},
+		{OLM, OLM, true},
+		{Node, OLM, false},
+	} {
+		if got := tc.running.Includes(tc.wanted); got != tc.want {
+			t.Errorf("%s includes %s: got %t", tc.running, tc.wanted, got)
+		}
+	}
+}

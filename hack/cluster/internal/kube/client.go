@@ -96,6 +96,28 @@ func (c *Client) DeploymentAvailable(ctx context.Context, namespace, name string
 	return c.condition(ctx, "/apis/apps/v1/namespaces/"+namespace+"/deployments/"+name, "Available")
 }
 
+// CSVSucceeded returns nil when OLM has installed the ClusterServiceVersion, else how far it is.
+func (c *Client) CSVSucceeded(ctx context.Context, namespace, name string) error {
+	body, err := c.get(ctx, "/apis/operators.coreos.com/v1alpha1/namespaces/"+namespace+"/clusterserviceversions/"+name)
+	if err != nil {
+		return err
+	}
+	return csvSucceeded(body)
+}
+
+func csvSucceeded(body []byte) error {
+	var csv struct {
+		Status struct{ Phase, Reason, Message string }
+	}
+	if err := json.Unmarshal(body, &csv); err != nil {
+		return fmt.Errorf("read phase: %w", err)
+	}
+	if csv.Status.Phase == "Succeeded" {
+		return nil
+	}
+	return fmt.Errorf("phase is %q: %s: %s", csv.Status.Phase, csv.Status.Reason, csv.Status.Message)
+}
+
 func (c *Client) condition(ctx context.Context, path, kind string) error {
 	body, err := c.get(ctx, path)
 	if err != nil {

@@ -22,3 +22,17 @@ func TestConditionTrue(t *testing.T) {
 		}
 	}
 }
+
+func TestCSVSucceeded(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"status":{"phase":"Succeeded","reason":"InstallSucceeded"}}`:                          "",
+		`{"status":{"phase":"Failed","reason":"ComponentUnhealthy","message":"no such image"}}`: `phase is "Failed": ComponentUnhealthy: no such image`,
+		`{}`:     `phase is ""`,
+		`<html>`: "read phase",
+	} {
+		err := csvSucceeded([]byte(body))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %q", body, err, want)
+		}
+	}
+}

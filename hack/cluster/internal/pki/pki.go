@@ -102,9 +102,13 @@ func (w *writer) servers(stage config.Stage) []server {
 		{file: "controller-manager", name: pkix.Name{CommonName: "kube-controller-manager"}, hosts: []string{"localhost"}, ips: []netip.Addr{loopback}},
 		{file: "scheduler", name: pkix.Name{CommonName: "kube-scheduler"}, hosts: []string{"localhost"}, ips: []netip.Addr{loopback}},
 	}
-	if stage == config.Node {
+	if stage.Includes(config.Node) {
 		api.ips = append(api.ips, w.config.NodeIP())
-		list = append(list, server{file: "kubelet", name: nodeUser(), hosts: []string{config.NodeName}, ips: []netip.Addr{w.config.NodeIP()}})
+		list = append(list,
+			server{file: "kubelet", name: nodeUser(), hosts: []string{config.NodeName}, ips: []netip.Addr{w.config.NodeIP()}},
+			// OLM, which comes with it, may be added later.
+			server{file: "registry", name: pkix.Name{CommonName: "registry"}, hosts: []string{"localhost"}, ips: []netip.Addr{loopback, w.config.NodeIP()}},
+		)
 	}
 	return append(list, api)
 }
@@ -116,7 +120,7 @@ func users(stage config.Stage) map[string]pkix.Name {
 		"controller-manager": {CommonName: "system:kube-controller-manager"},
 		"scheduler":          {CommonName: "system:kube-scheduler"},
 	}
-	if stage == config.Node {
+	if stage.Includes(config.Node) {
 		list["kubelet"] = nodeUser()
 		list["kube-proxy"] = pkix.Name{CommonName: "system:kube-proxy"}
 	}

@@ -52,6 +52,8 @@ func TestCertificatesVerify(t *testing.T) {
 		{"apiserver", "ca", "10.244.0.1", x509.ExtKeyUsageServerAuth},
 		{"apiserver", "ca", "10.96.0.1", x509.ExtKeyUsageServerAuth},
 		{"apiserver", "ca", "kubernetes.default.svc", x509.ExtKeyUsageServerAuth},
+		{"registry", "ca", "10.244.0.1", x509.ExtKeyUsageServerAuth},
+		{"registry", "ca", "127.0.0.1", x509.ExtKeyUsageServerAuth},
 		{"kubelet", "ca", "10.244.0.1", x509.ExtKeyUsageServerAuth},
 		{"controller-manager", "ca", "127.0.0.1", x509.ExtKeyUsageServerAuth},
 		{"scheduler", "ca", "127.0.0.1", x509.ExtKeyUsageServerAuth},
@@ -74,7 +76,7 @@ func TestCertificatesVerify(t *testing.T) {
 
 func TestStagesDiffer(t *testing.T) {
 	c := write(t, config.ControlPlane)
-	for _, name := range []string{"kubelet.crt", "kubelet.kubeconfig", "kube-proxy.kubeconfig"} {
+	for _, name := range []string{"kubelet.crt", "registry.crt", "kubelet.kubeconfig", "kube-proxy.kubeconfig"} {
 		if _, err := os.Stat(c.Path("pki", name)); err == nil {
 			t.Errorf("%s is made for a control plane without node", name)
 		}

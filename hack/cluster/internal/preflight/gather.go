@@ -22,11 +22,11 @@ import (
 // Gather finds the facts. Nothing of our own cluster may be up.
 func Gather(ctx context.Context, c config.Config, stage config.Stage) (Facts, error) {
 	f := Facts{Root: os.Geteuid() == 0, BusyPorts: busyPorts(c.Ports.List(stage))}
-	if stage != config.Node || !f.Root {
+	if !stage.Includes(config.Node) || !f.Root {
 		return f, nil
 	}
 	if !hasApt() {
-		f.MissingTools = programs(missingPackages())
+		f.MissingTools = programs(missingPackages(stage))
 	}
 	f.Cgroup = tryCgroup(ctx)
 	list, v2, err := cgroups.Mounted()

@@ -13,17 +13,22 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vmcp-dev/vmcp-operator/hack/cluster/internal/config"
 	"github.com/vmcp-dev/vmcp-operator/hack/cluster/internal/progress"
 )
 
 // systemPath is searched beside PATH: an ordinary user's lacks the sbin directories.
 const systemPath = "/usr/local/sbin:/usr/sbin:/sbin"
 
-// tools are what a node takes from the distribution: Debian package by program.
-var tools = []struct{ program, pkg string }{
-	{"runc", "runc"},    // starts containers
-	{"nft", "nftables"}, // kube-proxy and the guard
-	{"mount", "mount"},  // the kubelet calls it
+// tools are what a cluster takes from the distribution, from which stage on: Debian package by program.
+var tools = []struct {
+	program, pkg string
+	stage        config.Stage
+}{
+	{"runc", "runc", config.Node},             // starts containers
+	{"nft", "nftables", config.Node},          // kube-proxy and the guard
+	{"mount", "mount", config.Node},           // the kubelet calls it
+	{"busybox", "busybox-static", config.OLM}, // shell, cp and tar of images
 }
 
 // AddSystemPath lets this program and those it starts find system programs.
@@ -37,10 +42,10 @@ func AddSystemPath() error {
 	return os.Setenv("PATH", path)
 }
 
-func missingPackages() []string {
+func missingPackages(stage config.Stage) []string {
 	var list []string
 	for _, t := range tools {
-		if _, err := exec.LookPath(t.program); err != nil {
+		if _, err := exec.LookPath(t.program); err != nil && stage.Includes(t.stage) {
 			list = append(list, t.pkg)
 		}
 	}
@@ -63,9 +68,9 @@ func hasApt() bool {
 	return err == nil
 }
 
-// InstallPackages installs the Debian packages that are absent, if any.
-func InstallPackages(ctx context.Context, p *progress.Reporter) error {
-	missing := missingPackages()
+// InstallPackages installs the Debian packages of the stage that are absent, if any.
+func InstallPackages(ctx context.Context, p *progress.Reporter, stage config.Stage) error {
+	missing := missingPackages(stage)
 	if len(missing) == 0 {
 		return nil
 	}

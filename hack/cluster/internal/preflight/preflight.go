@@ -48,7 +48,7 @@ func Check(f Facts, c config.Config, stage config.Stage) error {
 	for _, owner := range slices.Sorted(maps.Keys(f.BusyPorts)) {
 		problem("port %d, which %s needs, is in use: stop what listens there (ss -ltnp), or set VMCP_PORT_OFFSET=100", f.BusyPorts[owner], owner)
 	}
-	if stage == config.Node {
+	if stage.Includes(config.Node) {
 		node(f, c, problem)
 	}
 	if len(problems) == 0 {

@@ -1,0 +1,29 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command registry is an image registry (OCI distribution specification) for
+// one cluster, over TLS. It keeps blobs in a directory, manifests in memory.
+package main
+
+import (
+	"flag"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+)
+
+func main() {
+	listen := flag.String("listen", "", "HOST:PORT to listen on")
+	blobs := flag.String("blobs", "", "directory of blobs; it must exist")
+	cert := flag.String("cert", "", "certificate file")
+	key := flag.String("key", "", "key file of the certificate")
+	flag.Parse()
+	server := http.Server{
+		Addr:              *listen,
+		Handler:           registry.New(registry.WithBlobHandler(registry.NewDiskBlobHandler(*blobs)), registry.WithReferrersSupport(true)),
+		ReadHeaderTimeout: 10 * time.Second,
+	}
+	log.Fatal(server.ListenAndServeTLS(*cert, *key))
+}
