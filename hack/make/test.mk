@@ -45,6 +45,11 @@ e2e: cluster-up load-images $(GOTESTSUM) ## The demo's story as assertions, on a
 faults: cluster-up load-images $(GOTESTSUM) ## Kill, freeze and cut off runtimes on that cluster: how soon does the status tell the truth? Needs root.
 	$(call on-cluster,faults,-run '^TestFault' -parallel 6)
 
+.PHONY: e2e-docs
+e2e-docs: cluster-down load-images $(KUSTOMIZE) $(GOTESTSUM) ## The commands of docs/install.md, operations.md and upgrade.md, as they stand there, on a fresh cluster. Needs root.
+	@eval "$$($(BIN)/cluster env)"; CGO_ENABLED=0 $(STEP) "commands of the docs" $(GOTESTSUM) --format standard-verbose \
+		-- -trimpath -tags e2e -count=1 -timeout 20m -run TestKustomizeStory ./test/docs/
+
 # How many VirtualMCPServers "make scale" makes.
 SCALE ?= 500
 
