@@ -150,6 +150,10 @@ func (j *judgement) report(r *reported) {
 	switch list := slices.Collect(maps.Values(r.backends)); {
 	case r.phase == v1alpha1.PhaseUnknown:
 		j.note("phase", gateway, r.span, "", "", false, nil)
+	case r.phase == phaseOf(known(list)) && (j.recentlyAway(r.sent) || j.recentlyAway(r.received)):
+		// An entry that the operator said unknown of while nobody reported, and that the runtime does not have any more, goes with the operator's
+		// next write.
+		j.note("phase", gateway, r.span, "", "", false, nil)
 	case r.phase != phaseOf(list):
 		j.note("phase", gateway, r.span, string(r.phase), r.message, true, func() string { return fmt.Sprintf("%s, by the backends beside it", phaseOf(list)) })
 	default:

@@ -131,6 +131,13 @@ func TestJudge(t *testing.T) {
 			truth: dead, reports: []reported{{span: at(12 * s), phase: v1alpha1.PhaseReady, backends: map[string]v1alpha1.BackendStatus{"a": unavailable, "b": ready}}},
 			want: []string{"phase of truth"},
 		},
+		"what the operator still says of one that left is no contradiction": {
+			truth: thawed, reports: []reported{{span: at(41 * s), phase: v1alpha1.PhaseReady, backends: map[string]v1alpha1.BackendStatus{"a": ready, "b": ready, "c": v1alpha1.BackendUnknown}}},
+		},
+		"but it has to go": {
+			truth: thawed, reports: []reported{{span: at(60 * s), phase: v1alpha1.PhaseReady, backends: map[string]v1alpha1.BackendStatus{"a": unavailable, "b": ready, "c": v1alpha1.BackendUnknown}}},
+			want: []string{"phase of truth"},
+		},
 		"a dead runtime's status":                {truth: gone, reports: []reported{says(74*s, ready), unknown(75 * s), unknown(500 * s)}},
 		"a dead runtime's status for too long":   {truth: gone, reports: []reported{says(76*s, ready)}, want: []string{"phase of truth", "status of a", "status of b"}},
 		"a frozen runtime knows nothing":         {truth: thawed, reports: []reported{says(29*s, ready), says(45*s, ready)}},

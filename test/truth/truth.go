@@ -243,6 +243,11 @@ func (t *truth) phases(at time.Duration, reported map[string]v1alpha1.BackendSta
 	return phases
 }
 
+// known are the statuses that say something.
+func known(list []v1alpha1.BackendStatus) []v1alpha1.BackendStatus {
+	return slices.DeleteFunc(slices.Clone(list), func(s v1alpha1.BackendStatus) bool { return s == v1alpha1.BackendUnknown })
+}
+
 // phaseOf is what statuses of listed backends come to (DESIGN 3, "Phase").
 func phaseOf(list []v1alpha1.BackendStatus) v1alpha1.Phase {
 	ready, served := 0, 0
