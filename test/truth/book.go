@@ -6,7 +6,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"maps"
 	"sync"
 	"time"
 )
@@ -90,7 +89,7 @@ func (b *book) report(r reported, resource uint64) {
 	if b.began.IsZero() || r.sent < 0 || resource < b.resource {
 		return
 	}
-	if n := len(b.history.reports); n == 0 || b.history.reports[n-1].phase != r.phase || !maps.Equal(b.history.reports[n-1].backends, r.backends) {
+	if n := len(b.history.reports); n == 0 || b.history.reports[n-1].written != r.written {
 		b.truth.writes = append(b.truth.writes, r.received)
 	}
 	if n := len(b.history.reports); n == 0 || b.history.reports[n-1].phase != r.phase {

@@ -22,6 +22,8 @@ type reported struct {
 	phase    v1alpha1.Phase
 	backends map[string]v1alpha1.BackendStatus
 	message  string
+	// written is all that the runtime writes, which may change when nothing of the above does.
+	written string
 }
 
 // listed is a list of tools as a client got it once.

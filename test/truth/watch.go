@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -50,6 +51,11 @@ func reportOf(s *v1alpha1.VirtualMCPServer, at span) (r reported, resource uint6
 	r = reported{span: at, phase: s.Status.Phase, message: s.Status.Message, backends: map[string]v1alpha1.BackendStatus{}}
 	for i := range s.Status.DiscoveredBackends {
 		r.backends[s.Status.DiscoveredBackends[i].Name] = s.Status.DiscoveredBackends[i].Status
+	}
+	written := s.Status.DeepCopy()
+	written.Conditions, written.ObservedGeneration = nil, 0 // the operator's, in part or as a whole
+	if data, err := json.Marshal(written); err == nil {
+		r.written = string(data)
 	}
 	resource, _ = strconv.ParseUint(s.ResourceVersion, 10, 64) // decimal since Kubernetes 1.35 promises it (KEP-5504)
 	return r, resource
