@@ -18,3 +18,19 @@ LABEL org.opencontainers.image.title="vmcp-runtime" \
 COPY bin/vmcp /vmcp
 USER 65532:65532
 ENTRYPOINT ["/vmcp"]
+
+# Our own tests for operator-sdk's scorecard, which the bundle's tests/scorecard/config.yaml names.
+FROM scratch AS scorecard-tests
+LABEL org.opencontainers.image.title="vmcp-scorecard-tests" \
+      org.opencontainers.image.description="Scorecard tests of the vmcp-operator bundle" \
+      org.opencontainers.image.source="https://github.com/vmcp-dev/vmcp-operator" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY bin/scorecard-tests /scorecard-tests
+USER 65532:65532
+ENTRYPOINT ["/scorecard-tests"]
+
+# A runtime that writes the status under a field manager that is not its own. It exists to see the test of ownership fail, and is never released.
+FROM scratch AS broken-runtime
+COPY bin/broken/vmcp /vmcp
+USER 65532:65532
+ENTRYPOINT ["/vmcp"]

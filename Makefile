@@ -44,3 +44,4 @@ include hack/make/measure.mk
 include hack/make/verify.mk
 include hack/make/cluster.mk
 include hack/make/bundle.mk
+include hack/make/scorecard.mk

@@ -23,5 +23,3 @@ bundle: manifests $(KUSTOMIZE) $(OPERATOR_SDK) ## Generate and validate the OLM 
 .PHONY: bundle-image
 bundle-image: $(BIN)/images/bundle.tar ## Its image, as BUNDLE_IMAGE: bin/images/bundle.tar.
 
-scorecard: ## Not yet: operator-sdk's scorecard and our own tests of the bundle, on a cluster of our own.
-$(eval $(call not-yet,scorecard,operator-sdk scorecard and tests of our own against the bundle))

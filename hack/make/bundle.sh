@@ -25,6 +25,7 @@ cp config/manifests/image_fields.yaml "$work/"
 		images:
 		- {name: ghcr.io/vmcp-dev/vmcp-operator, newName: "${operator%:*}", newTag: "${operator##*:}"}
 		- {name: ghcr.io/vmcp-dev/vmcp-runtime, newName: "${runtime%:*}", newTag: "${runtime##*:}"}
+		- {name: ghcr.io/vmcp-dev/vmcp-scorecard-tests, newName: "${operator%/*}/vmcp-scorecard-tests", newTag: "v$version"}
 		patches:
 		- target: {kind: ClusterServiceVersion}
 		  patch: |

@@ -20,9 +20,9 @@ import (
 // applied says that the object already holds the status, and that all of it is ours. A field that somebody else took over is not,
 // nor is one that somebody else changed: both make a difference.
 func applied(object *v1alpha1.VirtualMCPServer, status *vmcpac.VirtualMCPServerStatusApplyConfiguration) (bool, error) {
-	owned, err := vmcpac.ExtractVirtualMCPServerStatus(object, v1alpha1.RuntimeFieldManager)
+	owned, err := vmcpac.ExtractVirtualMCPServerStatus(object, fieldManager)
 	if err != nil {
-		return false, fmt.Errorf("extracting the fields of %s: %w", v1alpha1.RuntimeFieldManager, err)
+		return false, fmt.Errorf("extracting the fields of %s: %w", fieldManager, err)
 	}
 	if owned.Status == nil {
 		return false, nil

@@ -243,7 +243,7 @@ func (k *KubeReporter) write(ctx context.Context, i *intent) error {
 	defer cancel()
 	object, err := k.clients.VirtualMCPServers.ApplyStatus(ctx,
 		vmcpac.VirtualMCPServer(k.name, i.on.Namespace).WithResourceVersion(i.on.ResourceVersion).WithStatus(i.status),
-		metav1.ApplyOptions{FieldManager: v1alpha1.RuntimeFieldManager, Force: true})
+		metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
 	k.applied(resultOf(err))
 	if apierrors.IsConflict(err) {
 		// Whoever changed the object may have done so as the holder of the Lease.

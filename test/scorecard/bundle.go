@@ -1,0 +1,134 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/operator-framework/api/pkg/apis/scorecard/v1alpha3"
+	"github.com/operator-framework/api/pkg/operators/v1alpha1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// bundleDir is where scorecard puts the bundle into a test's pod.
+const bundleDir = "/bundle"
+
+// program is these tests in their image.
+const program = "/scorecard-tests"
+
+// testBundle checks what the ClusterServiceVersion asks for: no more rights than named ones, and images that stay what they are.
+func testBundle(_ context.Context, r *result) error {
+	files, err := filepath.Glob(filepath.Join(bundleDir, "manifests", "*clusterserviceversion.yaml"))
+	if err != nil || len(files) != 1 {
+		return errors.Join(fmt.Errorf("want one ClusterServiceVersion in %s, there are %d", bundleDir, len(files)), err)
+	}
+	csv := &v1alpha1.ClusterServiceVersion{}
+	if err := readYAML(files[0], csv); err != nil {
+		return err
+	}
+	checkCSV(r, csv)
+	return nil
+}
+
+// checkCSV says what of a ClusterServiceVersion is not as ours has to be.
+func checkCSV(r *result, csv *v1alpha1.ClusterServiceVersion) {
+	strategy := csv.Spec.InstallStrategy.StrategySpec
+	if n := len(strategy.ClusterPermissions); n > 0 {
+		r.fail("Move clusterPermissions to permissions: OLM turns them into those of the whole cluster where the operator is for all namespaces.",
+			"%d clusterPermissions", n)
+	}
+	for _, p := range append(slices.Clone(strategy.Permissions), strategy.ClusterPermissions...) {
+		for _, rule := range p.Rules {
+			checkRule(r, p.ServiceAccountName, rule)
+		}
+	}
+	for _, mode := range []v1alpha1.InstallModeType{
+		v1alpha1.InstallModeTypeOwnNamespace, v1alpha1.InstallModeTypeSingleNamespace,
+		v1alpha1.InstallModeTypeMultiNamespace, v1alpha1.InstallModeTypeAllNamespaces,
+	} {
+		if !slices.Contains(csv.Spec.InstallModes, v1alpha1.InstallMode{Type: mode, Supported: true}) {
+			r.fail("Declare all four install modes; WATCH_NAMESPACE has them work.", "install mode %s is not supported", mode)
+		}
+	}
+	related := map[string]bool{}
+	for _, image := range csv.Spec.RelatedImages {
+		related[image.Image] = true
+		checkImage(r, "related image "+image.Name, image.Image)
+	}
+	for _, d := range strategy.DeploymentSpecs {
+		for _, c := range slices.Concat(d.Spec.Template.Spec.InitContainers, d.Spec.Template.Spec.Containers) {
+			images := map[string]string{"container " + c.Name: c.Image}
+			for _, e := range c.Env {
+				if strings.HasPrefix(e.Name, "RELATED_IMAGE_") {
+					images["variable "+e.Name] = e.Value
+				}
+			}
+			for where, image := range images {
+				checkImage(r, where, image)
+				if !related[image] {
+					r.fail("List every image in relatedImages, or mirrors will lack it.", "%s is not a related image: %s", where, image)
+				}
+			}
+		}
+	}
+	r.logf("%s: %d permissions, %d related images", csv.Name, len(strategy.Permissions), len(csv.Spec.RelatedImages))
+}
+
+func checkRule(r *result, account string, rule rbacv1.PolicyRule) {
+	for what, list := range map[string][]string{"apiGroups": rule.APIGroups, "resources": rule.Resources, "verbs": rule.Verbs} {
+		if slices.ContainsFunc(list, func(s string) bool { return strings.Contains(s, "*") }) {
+			r.fail("Name API groups, resources and verbs one by one.", "the permissions of %s have a wildcard in %s: %v", account, what, rule)
+		}
+	}
+	for _, verb := range []string{"escalate", "bind", "impersonate"} {
+		if slices.Contains(rule.Verbs, verb) {
+			r.fail("Give runtimes what the operator itself holds; then it needs neither escalate nor bind.", "the permissions of %s have the verb %s", account, verb)
+		}
+	}
+}
+
+// checkImage wants a digest, or a tag that names a version.
+func checkImage(r *result, where, image string) {
+	if strings.Contains(image, "@sha256:") {
+		return
+	}
+	_, tag, tagged := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":")
+	if !tagged || !strings.ContainsAny(tag, "0123456789") || strings.Contains(tag, "latest") {
+		r.fail("Name images by digest, or by the tag of a version.", "the image of %s can change: %s", where, image)
+	}
+}
+
+// ownImage is the image of these tests, which their configuration in the bundle names.
+func ownImage() (string, error) {
+	config := &v1alpha3.Configuration{}
+	if err := readYAML(filepath.Join(bundleDir, "tests", "scorecard", "config.yaml"), config); err != nil {
+		return "", err
+	}
+	for _, stage := range config.Stages {
+		for _, test := range stage.Tests {
+			if len(test.Entrypoint) > 0 && test.Entrypoint[0] == program {
+				return test.Image, nil
+			}
+		}
+	}
+	return "", errors.New("the configuration of scorecard in the bundle does not name these tests")
+}
+
+func readYAML(file string, into any) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("reading the bundle: %w", err)
+	}
+	if err := yaml.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("reading %s: %w", file, err)
+	}
+	return nil
+}
