@@ -23,3 +23,20 @@ bundle: manifests $(KUSTOMIZE) $(OPERATOR_SDK) ## Generate and validate the OLM 
 .PHONY: bundle-image
 bundle-image: $(BIN)/images/bundle.tar ## Its image, as BUNDLE_IMAGE: bin/images/bundle.tar.
 
+# The bundles, by folder, that make catalog renders anew, and what their images are called.
+CATALOG_DIR           ?= catalog
+CATALOG_TEMPLATE      ?= catalog/template.yaml
+CATALOG_BUNDLES       ?= $(BUNDLE_DIR)
+CATALOG_BUNDLE_IMAGES ?= $(IMAGE_REGISTRY)/vmcp-operator-bundle:v{{.Version}}
+
+.PHONY: catalog
+catalog: $(OPM) ## Render and validate the file-based catalog, catalog/, of catalog/template.yaml and the bundle.
+	@$(STEP) "catalog" hack/make/catalog.sh $(OPM) $(CATALOG_DIR) $(CATALOG_TEMPLATE) "$(CATALOG_BUNDLE_IMAGES)" $(CATALOG_BUNDLES)
+
+.PHONY: catalog-image
+catalog-image: $(BIN)/images/catalog.tar ## Its image, as CATALOG_IMAGE: bin/images/catalog.tar.
+
+$(BIN)/images/bundle.tar: FORCE $(BIN)/imagetool
+	@$(STEP) "image $(BUNDLE_IMAGE)" $(BIN)/imagetool build -f $(BUNDLE_DIR).Dockerfile -context . -t $(BUNDLE_IMAGE) -o $@
+$(BIN)/images/catalog.tar: FORCE $(BIN)/imagetool $(OPM) $(GRPC_PROBE)
+	@$(STEP) "image $(CATALOG_IMAGE)" $(BIN)/imagetool build -f catalog.Dockerfile -build-arg CATALOG_DIR=$(CATALOG_DIR) -context . -t $(CATALOG_IMAGE) -o $@
