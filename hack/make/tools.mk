@@ -45,13 +45,15 @@ $(OPERATOR_SDK): TOOL_LDFLAGS = -X $(SDK_PACKAGE).Version=$(SDK_VERSION) -X $(SD
 $(OPERATOR_SDK): hack/tools/operator-sdk/go.mod hack/tools/operator-sdk/go.sum
 	$(call build-tool,operator-sdk,github.com/operator-framework/operator-sdk/cmd/operator-sdk,-tags containers_image_openpgp)
 
-# opm is pure Go here: file-based catalogs, no SQLite ones; its tags leave out gpgme, too. A catalog image holds it and the probe.
-$(OPM): TOOL_LDFLAGS = -X github.com/operator-framework/operator-registry/cmd/opm/version.opmVersion=$(shell awk '$$1 == "github.com/operator-framework/operator-registry" { print $$2 }' hack/tools/opm/go.mod)
-$(OPM): hack/tools/opm/go.mod hack/tools/opm/go.sum
-	$(call build-tool,opm,github.com/operator-framework/operator-registry/cmd/opm,-tags json1$(COMMA)containers_image_openpgp)
+# Those that the local cluster has as well come from its modules. opm is pure Go here: file-based catalogs, no SQLite ones; its tags leave
+# out gpgme, too. A catalog image holds it and the probe.
+CLUSTER_MODULES := hack/cluster/mods
+$(OPM): TOOL_LDFLAGS = -X github.com/operator-framework/operator-registry/cmd/opm/version.opmVersion=$(shell awk '$$1 == "github.com/operator-framework/operator-registry" { print $$2 }' $(CLUSTER_MODULES)/opm/go.mod)
+$(OPM): $(CLUSTER_MODULES)/opm/go.mod $(CLUSTER_MODULES)/opm/go.sum
+	$(call build-tool,../cluster/mods/opm,github.com/operator-framework/operator-registry/cmd/opm,-tags json1$(COMMA)containers_image_openpgp)
 
-$(GRPC_PROBE): hack/tools/grpc-health-probe/go.mod hack/tools/grpc-health-probe/go.sum
-	$(call build-tool,grpc-health-probe,github.com/grpc-ecosystem/grpc-health-probe)
+$(GRPC_PROBE): $(CLUSTER_MODULES)/grpc-health-probe/go.mod $(CLUSTER_MODULES)/grpc-health-probe/go.sum
+	$(call build-tool,../cluster/mods/grpc-health-probe,github.com/grpc-ecosystem/grpc-health-probe)
 
 $(CYCLONEDX): hack/tools/cyclonedx-gomod/go.mod hack/tools/cyclonedx-gomod/go.sum
 	$(call build-tool,cyclonedx-gomod,github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod)
