@@ -17,7 +17,7 @@ verify: ## Regenerate, check formatting, lint, modules and manifests; fail if an
 	@state=$$(mktemp -d); trap 'rm -rf "$$state"' EXIT; \
 	hack/verify/tree.sh save "$$state"; \
 	$(MAKE) generate manifests docs bundle catalog; \
-	status=0; $(MAKE) --keep-going verify-format verify-text verify-kustomize verify-tidy lint || status=1; \
+	status=0; $(MAKE) --keep-going verify-format verify-text verify-kustomize verify-compositions verify-tidy lint || status=1; \
 	$(STEP) "generated files are up to date" hack/verify/tree.sh compare "$$state" || status=1; \
 	exit $$status
 
@@ -35,6 +35,16 @@ verify-kustomize: $(KUSTOMIZE)
 	@for k in $(patsubst %/kustomization.yaml,%,$(shell git ls-files -co --exclude-standard -- 'config/*kustomization.yaml' 'test/*kustomization.yaml')); do \
 		if ! grep -q '^kind: Component' "$$k/kustomization.yaml"; then $(STEP) "kustomize build $$k" $(KUSTOMIZE) build "$$k" -o /dev/null; fi; \
 	done
+
+# An API server takes each composition, and each component on each installation that it is for (a dry run; test/packaging); the bundle and
+# the alerts are checked beside.
+.PHONY: verify-compositions
+verify-compositions: $(if $(KUBEBUILDER_ASSETS),,$(BIN)/cluster)
+	@if [ -z "$${KUBEBUILDER_ASSETS:-}" ]; then \
+		KUBEBUILDER_ASSETS=$$($(BIN)/cluster build envtest); \
+		export KUBEBUILDER_ASSETS; \
+	fi; \
+	$(STEP) "compositions, by a dry run against an API server" env CGO_ENABLED=0 go test -trimpath -timeout 2m ./test/packaging
 
 .PHONY: verify-tidy
 verify-tidy:

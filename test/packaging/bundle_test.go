@@ -13,6 +13,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -228,9 +229,11 @@ func TestBundleExamplesAreAccepted(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	csv := readCSV(g)
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "examples-"}}
+	g.Expect(api.Create(t.Context(), namespace)).To(Succeed())
 	statuses := map[string]int{}
 	for _, example := range examples(g, csv) {
-		example.SetNamespace(metav1.NamespaceDefault)
+		example.SetNamespace(namespace.Name)
 		status := example.DeepCopy()
 		g.Expect(api.Create(t.Context(), &example, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))).To(Succeed(), example.GetName())
 		if status.Object["status"] == nil {
