@@ -28,6 +28,9 @@ const usage = `images builds OCI images from a COPY-only Dockerfile, without Doc
   images build -t NAME:TAG -o FILE [-f Dockerfile] [-target STAGE] [-context DIR]
                [-platform linux/amd64] [-build-arg NAME=VALUE]...
       writes an OCI archive that containerd and Docker load, and prints NAME:TAG@DIGEST
+  images index -t NAME:TAG -o FILE -archive FILE...
+      makes one OCI archive of those of an image for several platforms, and prints NAME:TAG@DIGEST
+      and, for each platform, its digest and its size in a registry
   images push -archive FILE -to REGISTRY/NAME:TAG [-plain-http]
       uploads an archive and prints REGISTRY/NAME@DIGEST
 `
@@ -56,6 +59,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	switch command {
 	case "build":
 		return build(args[1:], stdout, stderr)
+	case "index":
+		return index(args[1:], stdout, stderr)
 	case "push":
 		return push(ctx, args[1:], stdout, stderr)
 	case "help", "-h", "-help", "--help":
@@ -139,6 +144,33 @@ func build(args []string, stdout, stderr io.Writer) (err error) {
 		return fmt.Errorf("compute digest: %w", err)
 	}
 	fmt.Fprintf(stdout, "%s@%s\n", *ref, digest)
+	return nil
+}
+
+func index(args []string, stdout, stderr io.Writer) error {
+	f := newFlags("index", stderr)
+	ref := f.String("t", "", "image NAME:TAG")
+	out := f.String("o", "", "archive to write")
+	var archives []string
+	f.Func("archive", "archive of the image for one platform, written by images build", func(s string) error {
+		archives = append(archives, s)
+		return nil
+	})
+	if err := parse(f, args, "t", "o"); err != nil {
+		return err
+	}
+	if len(archives) == 0 {
+		fmt.Fprintln(stderr, "images index: -archive is required")
+		return errUsage
+	}
+	written, err := image.WriteIndexArchive(*out, *ref, archives)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "%s@%s\n", *ref, written.Digest)
+	for _, p := range written.Platforms {
+		fmt.Fprintf(stdout, "  %-12s %s %6.1f MB\n", p.Name, p.Digest, float64(p.Size)/1e6)
+	}
 	return nil
 }
 

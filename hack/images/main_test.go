@@ -49,6 +49,7 @@ func TestBadCommandLines(t *testing.T) {
 		"extra argument":  {[]string{"build", "-t", "a:1", "-o", "x.tar", "."}, `unexpected argument "."`},
 		"bad build arg":   {[]string{"build", "-build-arg", "A"}, `"A" is not NAME=VALUE`},
 		"no push target":  {[]string{"push", "-archive", "x"}, "-to is required"},
+		"index of none":   {[]string{"index", "-t", "a:1", "-o", "x.tar"}, "-archive is required"},
 		"unknown of push": {[]string{"push", "-force"}, "flag provided but not defined"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -57,7 +57,12 @@ func Reference(ref string) (full, tag string, err error) {
 
 // WriteArchive writes the image, under the name ref, as a tar of an OCI image
 // layout. The file appears whole or not at all.
-func WriteArchive(file, ref string, img v1.Image) (err error) {
+func WriteArchive(file, ref string, img v1.Image) error {
+	return writeArchive(file, ref, func(out io.Writer, full, tag string) error { return writeLayout(out, full, tag, img) })
+}
+
+// writeArchive makes the file of what write writes, for the name ref in full and its tag.
+func writeArchive(file, ref string, write func(out io.Writer, full, tag string) error) (err error) {
 	full, tag, err := Reference(ref)
 	if err != nil {
 		return err
@@ -74,7 +79,7 @@ func WriteArchive(file, ref string, img v1.Image) (err error) {
 			err = fmt.Errorf("write archive %s: %w", file, errors.Join(err, os.Remove(tmp.Name())))
 		}
 	}()
-	err = errors.Join(writeLayout(tmp, full, tag, img), tmp.Chmod(0o644), tmp.Close())
+	err = errors.Join(write(tmp, full, tag), tmp.Chmod(0o644), tmp.Close())
 	if err != nil {
 		return err
 	}
@@ -89,15 +94,15 @@ func writeLayout(out io.Writer, full, tag string, img v1.Image) error {
 	index, err := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{
 		Add: img,
 		Descriptor: v1.Descriptor{
-			Platform:    &v1.Platform{OS: config.OS, Architecture: config.Architecture, Variant: config.Variant},
-			Annotations: map[string]string{annotationName: full, annotationRef: tag},
+			Platform:    platformOf(config),
+			Annotations: annotations(full, tag),
 		},
 	}).RawManifest()
 	if err != nil {
 		return err
 	}
 	w := tar.NewWriter(out)
-	docker, err := writeBlobs(w, img)
+	docker, err := writeBlobs(w, img, map[v1.Hash]bool{})
 	if err != nil {
 		return err
 	}
@@ -114,9 +119,17 @@ func writeLayout(out io.Writer, full, tag string, img v1.Image) error {
 	)
 }
 
-// writeBlobs writes manifest, config and layers, each once, and says where the
-// latter two are.
-func writeBlobs(w *tar.Writer, img v1.Image) (dockerManifest, error) {
+func platformOf(config *v1.ConfigFile) *v1.Platform {
+	return &v1.Platform{OS: config.OS, Architecture: config.Architecture, Variant: config.Variant}
+}
+
+func annotations(full, tag string) map[string]string {
+	return map[string]string{annotationName: full, annotationRef: tag}
+}
+
+// writeBlobs writes manifest, config and layers, each once unless it is written
+// already, and says where the latter two are.
+func writeBlobs(w *tar.Writer, img v1.Image, written map[v1.Hash]bool) (dockerManifest, error) {
 	var paths dockerManifest
 	manifest, err := img.RawManifest()
 	if err != nil {
@@ -142,7 +155,6 @@ func writeBlobs(w *tar.Writer, img v1.Image) (dockerManifest, error) {
 	if err != nil {
 		return paths, err
 	}
-	written := map[v1.Hash]bool{}
 	for _, layer := range layers {
 		digest, err := layer.Digest()
 		if err != nil {
@@ -193,25 +205,38 @@ func blobPath(h v1.Hash) string { return "blobs/" + h.Algorithm + "/" + h.Hex }
 // OpenArchive unpacks an archive of exactly one image into dir, from where the
 // returned image reads its layers.
 func OpenArchive(file, dir string) (v1.Image, error) {
-	if err := untar(file, dir); err != nil {
-		return nil, fmt.Errorf("read archive %s: %w", file, err)
-	}
-	index, err := layout.ImageIndexFromPath(dir)
+	index, content, err := openArchive(file, dir)
 	if err != nil {
-		return nil, fmt.Errorf("read archive %s: not an OCI image layout: %w", file, err)
+		return nil, err
 	}
-	manifest, err := index.IndexManifest()
-	if err != nil {
-		return nil, fmt.Errorf("read archive %s: %w", file, err)
+	if content.MediaType.IsIndex() {
+		return nil, fmt.Errorf("read archive %s: it holds an index of images, want one image", file)
 	}
-	if len(manifest.Manifests) != 1 {
-		return nil, fmt.Errorf("read archive %s: it holds %d images, want 1", file, len(manifest.Manifests))
-	}
-	img, err := index.Image(manifest.Manifests[0].Digest)
+	img, err := index.Image(content.Digest)
 	if err != nil {
 		return nil, fmt.Errorf("read archive %s: %w", file, err)
 	}
 	return img, nil
+}
+
+// openArchive unpacks an archive of one image, or of one index of images, and
+// says which.
+func openArchive(file, dir string) (v1.ImageIndex, v1.Descriptor, error) {
+	if err := untar(file, dir); err != nil {
+		return nil, v1.Descriptor{}, fmt.Errorf("read archive %s: %w", file, err)
+	}
+	index, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		return nil, v1.Descriptor{}, fmt.Errorf("read archive %s: not an OCI image layout: %w", file, err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return nil, v1.Descriptor{}, fmt.Errorf("read archive %s: %w", file, err)
+	}
+	if len(manifest.Manifests) != 1 {
+		return nil, v1.Descriptor{}, fmt.Errorf("read archive %s: it holds %d images, want 1", file, len(manifest.Manifests))
+	}
+	return index, manifest.Manifests[0], nil
 }
 
 // ArchiveReference returns the name in full, REGISTRY/NAME:TAG, of the one image of an archive.

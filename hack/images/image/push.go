@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
@@ -25,7 +26,7 @@ type PushOptions struct {
 	Authority string
 }
 
-// Push uploads the image of an archive to REGISTRY/NAME:TAG and returns
+// Push uploads the image of an archive, or its index with all its images, to REGISTRY/NAME:TAG and returns
 // REGISTRY/NAME@DIGEST. Credentials come from Docker's configuration file.
 func Push(ctx context.Context, archive, to string, opts PushOptions) (string, error) {
 	nameOpts := []name.Option{name.StrictValidation}
@@ -41,7 +42,7 @@ func Push(ctx context.Context, archive, to string, opts PushOptions) (string, er
 		return "", fmt.Errorf("unpack archive: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	img, err := OpenArchive(archive, dir)
+	index, content, err := openArchive(archive, dir)
 	if err != nil {
 		return "", err
 	}
@@ -50,15 +51,26 @@ func Push(ctx context.Context, archive, to string, opts PushOptions) (string, er
 		return "", fmt.Errorf("push %s: %w", ref, err)
 	}
 	defer transport.CloseIdleConnections()
-	err = remote.Write(ref, img, remote.WithContext(ctx), remote.WithTransport(transport), remote.WithAuthFromKeychain(authn.DefaultKeychain))
-	if err != nil {
+	remoteOpts := []remote.Option{remote.WithContext(ctx), remote.WithTransport(transport), remote.WithAuthFromKeychain(authn.DefaultKeychain)}
+	if err := write(ref, index, content, remoteOpts); err != nil {
 		return "", fmt.Errorf("push %s: %w", ref, err)
 	}
-	digest, err := img.Digest()
-	if err != nil {
-		return "", fmt.Errorf("push %s: %w", ref, err)
+	return ref.Context().Name() + "@" + content.Digest.String(), nil
+}
+
+func write(ref name.Reference, index v1.ImageIndex, content v1.Descriptor, opts []remote.Option) error {
+	if content.MediaType.IsIndex() {
+		images, err := index.ImageIndex(content.Digest)
+		if err != nil {
+			return err
+		}
+		return remote.WriteIndex(ref, images, opts...)
 	}
-	return ref.Context().Name() + "@" + digest.String(), nil
+	img, err := index.Image(content.Digest)
+	if err != nil {
+		return err
+	}
+	return remote.Write(ref, img, opts...)
 }
 
 // transport is the library's, with the authorities that the options add.
