@@ -111,7 +111,7 @@ const (
 type Machine struct {
 	policy  Policy
 	verdict Verdict
-	// errors counts the errors since the last answer, up to policy.Threshold.
+	// errors counts the errors since the last answer.
 	errors int
 	// lastError and lastAnswer are when the last error and the last answer were observed.
 	lastError, lastAnswer time.Time
@@ -131,10 +131,7 @@ func NewMachine(p Policy, now time.Time) *Machine {
 func (m *Machine) Policy() Policy { return m.policy }
 
 // SetPolicy judges by another policy from now on. The verdict stays until something is observed.
-func (m *Machine) SetPolicy(p Policy) {
-	m.policy = p
-	m.errors = min(m.errors, p.Threshold)
-}
+func (m *Machine) SetPolicy(p Policy) { m.policy = p }
 
 // Verdict is the present verdict.
 func (m *Machine) Verdict() Verdict { return m.verdict }
@@ -192,7 +189,7 @@ func (m *Machine) callSucceeded(now time.Time) {
 
 func (m *Machine) failed(now time.Time, o Outcome) {
 	m.lastError = now
-	m.errors = min(m.errors+1, m.policy.Threshold)
+	m.errors++
 	switch {
 	case m.errors >= m.policy.Threshold:
 		m.unavailable(now, o)
@@ -204,7 +201,7 @@ func (m *Machine) failed(now time.Time, o Outcome) {
 // timedOut gives the backend up: a probe that stays open for so long has waited as long as several errors would have taken. A
 // backend that answers calls meanwhile is slow, not dead.
 func (m *Machine) timedOut(now time.Time, o Outcome) {
-	if m.verdict.Status.Served() && !m.lastAnswer.IsZero() && now.Sub(m.lastAnswer) < o.Took {
+	if m.verdict.Status.Served() && now.Sub(m.lastAnswer) < o.Took {
 		m.decide(now, v1alpha1.BackendDegraded, v1alpha1.ReasonSlow, messageSlow)
 		return
 	}

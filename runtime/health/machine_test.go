@@ -28,6 +28,7 @@ func TestMachine(t *testing.T) {
 		refused      = health.Outcome{Event: health.ProbeFailed, Reason: v1alpha1.ReasonConnectionRefused, Message: "nothing listens"}
 		reset        = health.Outcome{Event: health.ProbeFailed, Reason: v1alpha1.ReasonConnectionFailed}
 		unauthorized = health.Outcome{Event: health.ProbeUnauthorized, Reason: v1alpha1.ReasonUnauthorized}
+		denied       = health.Outcome{Event: health.ProbeFailed, Reason: v1alpha1.ReasonUnauthorized}
 		called       = health.Outcome{Event: health.CallSucceeded}
 		callFailed   = health.Outcome{Event: health.CallFailed, Reason: v1alpha1.ReasonConnectionRefused}
 	)
@@ -121,6 +122,18 @@ func TestMachine(t *testing.T) {
 			{time.Second, reset, degraded, v1alpha1.ReasonProbeFailing},
 			{time.Second, reset, degraded, v1alpha1.ReasonProbeFailing},
 			{time.Second, reset, unavailable, v1alpha1.ReasonConnectionFailed},
+		},
+		"a call that fails with the probe that was given up is the same error": {
+			{0, success, ready, v1alpha1.ReasonProbeSucceeded},
+			{13 * time.Second, timeout, unavailable, v1alpha1.ReasonTimeout},
+			{100 * time.Millisecond, success, ready, v1alpha1.ReasonProbeSucceeded},
+			{100 * time.Millisecond, callFailed, ready, v1alpha1.ReasonProbeSucceeded},
+		},
+		"one that is given up for what it was refused with": {
+			{0, unauthorized, unauthenticated, v1alpha1.ReasonUnauthorized},
+			{0, denied, unauthenticated, v1alpha1.ReasonUnauthorized},
+			{0, denied, unauthenticated, v1alpha1.ReasonUnauthorized},
+			{0, denied, unavailable, v1alpha1.ReasonUnauthorized},
 		},
 		"another reason is taken over when it stays": {
 			{0, timeout, unavailable, v1alpha1.ReasonTimeout},
