@@ -19,13 +19,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/test/faulty"
 	"github.com/vmcp-dev/vmcp-operator/test/process"
 )
 
 // The tools that backends have: one always, one at times.
 const (
-	baseTool = "here"
-	moreTool = "more"
+	baseTool = faulty.BaseTool
+	moreTool = faulty.MoreTool
 	// tokenKey is the key of the Secrets with credentials.
 	tokenKey = "authorization"
 )
@@ -35,7 +36,7 @@ type backend struct {
 	slot
 	world           *world
 	listen, control string
-	behaviour       behaviour
+	behaviour       faulty.Behaviour
 	process         *process.Process
 	starts, tokens  int
 
@@ -71,7 +72,7 @@ func (w *world) startBackends(ctx context.Context) error {
 		return err
 	}
 	for _, s := range slots {
-		b := &backend{slot: s, world: w, current: s.name, names: 1, behaviour: behaviour{Tools: []string{baseTool}}}
+		b := &backend{slot: s, world: w, current: s.name, names: 1, behaviour: faulty.Behaviour{Tools: []string{baseTool}}}
 		w.backends = append(w.backends, b)
 		for _, address := range []*string{&b.listen, &b.control} {
 			var err error
@@ -162,7 +163,7 @@ func (b *backend) behave(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return b.world.put(ctx, "http://"+b.control+controlPath, bytes.NewReader(body))
+	return b.world.put(ctx, "http://"+b.control+faulty.BehaviourPath, bytes.NewReader(body))
 }
 
 // change makes something else true of it.

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/vmcp-dev/vmcp-operator/test/document"
+	"github.com/vmcp-dev/vmcp-operator/test/faulty"
 )
 
 type options struct {
@@ -44,7 +45,7 @@ const (
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "backend" {
-		if err := runBackend(os.Args[2:]); err != nil {
+		if err := faulty.Run(os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, "truth backend:", err)
 			os.Exit(1)
 		}
