@@ -47,11 +47,12 @@ $(BIN)/images/runtime.tar: Dockerfile $(BIN)/vmcp $(BIN)/imagetool $(BIN)/images
 	$(call image,$<,runtime,$(RUNTIME_IMAGE))
 $(BIN)/images/demo-%.tar: hack/mcp-servers/Dockerfile $(BIN)/mcp-servers/% $(BIN)/imagetool $(BIN)/images/names
 	$(call image,$<,$*,$(call demo-image,$*))
-# A server of the end-to-end tests' own; the demo has none.
-$(BIN)/e2e/tokenserver: FORCE
-	@$(STEP) "build bin/e2e/tokenserver" $(GO_PROGRAM) $@ -trimpath -ldflags "-s -w" ./test/e2e/tokenserver
-$(BIN)/images/e2e-tokenserver.tar: test/e2e/tokenserver/Dockerfile $(BIN)/e2e/tokenserver $(BIN)/imagetool $(BIN)/images/names
-	$(call image,$<,tokenserver,$(IMAGE_REGISTRY)/e2e-tokenserver:$(IMAGE_TAG))
+# Servers of the end-to-end tests' own; the demo has none.
+E2E_SERVERS := tokenserver faultyserver
+$(E2E_SERVERS:%=$(BIN)/e2e/%): $(BIN)/e2e/%: FORCE
+	@$(STEP) "build $@" $(GO_PROGRAM) $@ -trimpath -ldflags "-s -w" ./test/e2e/$*
+$(E2E_SERVERS:%=$(BIN)/images/e2e-%.tar): $(BIN)/images/e2e-%.tar: test/e2e/%/Dockerfile $(BIN)/e2e/% $(BIN)/imagetool $(BIN)/images/names
+	$(call image,$<,$*,$(IMAGE_REGISTRY)/e2e-$*:$(IMAGE_TAG))
 
 # PUSH_FLAGS=-plain-http for a registry without TLS.
 .PHONY: push-images

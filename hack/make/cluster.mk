@@ -12,8 +12,8 @@ cluster-down: $(BIN)/cluster ## Stop it and remove all it left on this machine.
 	@$(STEP) "cluster down" $(BIN)/cluster down
 
 .PHONY: load-images
-load-images: cluster-up images demo-images $(BIN)/images/e2e-tokenserver.tar
-	@$(STEP) "load images" $(BIN)/cluster load-image $(addprefix $(BIN)/images/,operator.tar runtime.tar demo-kubernetes.tar demo-filesystem.tar demo-everything.tar e2e-tokenserver.tar)
+load-images: cluster-up images demo-images $(E2E_SERVERS:%=$(BIN)/images/e2e-%.tar)
+	@$(STEP) "load images" $(BIN)/cluster load-image $(addprefix $(BIN)/images/,operator.tar runtime.tar demo-kubernetes.tar demo-filesystem.tar demo-everything.tar $(E2E_SERVERS:%=e2e-%.tar))
 
 ##@ Demo
 

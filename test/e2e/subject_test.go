@@ -67,10 +67,13 @@ func settled(s *v1alpha1.VirtualMCPServer) error {
 }
 
 // rolledOut says that the runtime reports that all is well, and the operator that every pod serves the present generation.
-func rolledOut(s *v1alpha1.VirtualMCPServer) error {
+func rolledOut(s *v1alpha1.VirtualMCPServer) error { return served(s, v1alpha1.PhaseReady) }
+
+// served says that the runtime reports a phase, and the operator that every pod serves the present generation.
+func served(s *v1alpha1.VirtualMCPServer, phase v1alpha1.Phase) error {
 	deployed := findCondition(s, v1alpha1.ConditionDeploymentReady)
 	switch {
-	case s.Status.Phase != v1alpha1.PhaseReady:
+	case s.Status.Phase != phase:
 		return fmt.Errorf("phase is %q: %s", s.Status.Phase, s.Status.Message)
 	case s.Status.ObservedGeneration != s.Generation:
 		return fmt.Errorf("observedGeneration is %d of %d", s.Status.ObservedGeneration, s.Generation)
