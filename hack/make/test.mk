@@ -39,7 +39,7 @@ endef
 
 .PHONY: e2e
 e2e: cluster-up load-images $(GOTESTSUM) ## The demo's story as assertions, on a cluster of our own. Needs root.
-	$(call on-cluster,end-to-end tests,-skip '^TestFault')
+	$(call on-cluster,end-to-end tests,-skip '^Test(Fault|Endurance)')
 
 .PHONY: faults
 faults: cluster-up load-images $(GOTESTSUM) ## Kill, freeze and cut off runtimes on that cluster: how soon does the status tell the truth? Needs root.
@@ -49,6 +49,11 @@ faults: cluster-up load-images $(GOTESTSUM) ## Kill, freeze and cut off runtimes
 e2e-docs: cluster-down load-images $(KUSTOMIZE) $(GOTESTSUM) ## The commands of docs/install.md, operations.md and upgrade.md, as they stand there, on a fresh cluster. Needs root.
 	@eval "$$($(BIN)/cluster env)"; CGO_ENABLED=0 $(STEP) "commands of the docs" $(GOTESTSUM) --format standard-verbose \
 		-- -trimpath -tags e2e -count=1 -timeout 20m -run TestKustomizeStory ./test/docs/
+
+# Shorter with VMCP_FLAPPING, VMCP_STEADY and VMCP_ABSENCE: how long a backend flaps, nothing happens, and the API server is away.
+.PHONY: endurance
+endurance: cluster-up load-images $(GOTESTSUM) ## Half an hour on that cluster: what is written about a backend that flaps, what is sent when nothing happens, and the API server away for ten minutes. Needs root.
+	$(call on-cluster,endurance,-run '^TestEndurance' -timeout 45m)
 
 # How many VirtualMCPServers "make scale" makes.
 SCALE ?= 500
