@@ -89,6 +89,10 @@ type server struct {
 	answering int
 }
 
+func newServer(modern bool) *server {
+	return &server{modern: modern, changed: make(chan struct{}), counts: Counts{Requests: map[string]int{}}}
+}
+
 // Run is the program of a server with its arguments. It returns when it is told to end by a signal.
 func Run(args []string) error {
 	flags := flag.NewFlagSet("faulty", flag.ExitOnError)
@@ -97,7 +101,7 @@ func Run(args []string) error {
 	modern := flags.Bool("modern", false, "Whether it speaks revision 2026-07-28 and nothing else, or what came before.")
 	initial := flags.String("behaviour", `{"tools":["`+BaseTool+`"]}`, "How it behaves at first.")
 	_ = flags.Parse(args) // it exits instead
-	s := &server{modern: *modern, changed: make(chan struct{}), counts: Counts{Requests: map[string]int{}}}
+	s := newServer(*modern)
 	if err := json.Unmarshal([]byte(*initial), &s.behaviour); err != nil {
 		return fmt.Errorf("reading -behaviour: %w", err)
 	}
@@ -228,10 +232,30 @@ func (s *server) counted(next http.Handler) http.Handler {
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		defer s.count(gjson.GetBytes(body, "method").Str)()
-		next.ServeHTTP(w, r)
+		answered := sync.OnceFunc(s.count(gjson.GetBytes(body, "method").Str))
+		defer answered()
+		next.ServeHTTP(&announcing{w, answered}, r)
 	})
 }
+
+// announcing tells when an answer is about to begin: whoever gets it may ask the next thing before the handler has returned.
+type announcing struct {
+	http.ResponseWriter
+	begins func()
+}
+
+func (a *announcing) WriteHeader(status int) {
+	a.begins()
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *announcing) Write(p []byte) (int, error) {
+	a.begins()
+	return a.ResponseWriter.Write(p)
+}
+
+// Unwrap lets the SDK flush its streams.
+func (a *announcing) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // count counts a request, and returns what to call when it is answered.
 func (s *server) count(method string) func() {
