@@ -45,3 +45,4 @@ include hack/make/verify.mk
 include hack/make/cluster.mk
 include hack/make/bundle.mk
 include hack/make/scorecard.mk
+include hack/make/release.mk

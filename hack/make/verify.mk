@@ -16,7 +16,7 @@ lint: $(GOLANGCI_LINT) ## Lint the Go code of every module; .golangci.yml says w
 verify: ## Regenerate, check formatting, lint, modules and manifests; fail if anything generated was out of date.
 	@state=$$(mktemp -d); trap 'rm -rf "$$state"' EXIT; \
 	hack/verify/tree.sh save "$$state"; \
-	$(MAKE) generate manifests docs bundle catalog; \
+	$(MAKE) generate manifests docs bundle catalog licenses; \
 	status=0; $(MAKE) --keep-going verify-format verify-text verify-kustomize verify-compositions verify-tidy lint || status=1; \
 	$(STEP) "generated files are up to date" hack/verify/tree.sh compare "$$state" || status=1; \
 	exit $$status

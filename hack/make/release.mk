@@ -1,0 +1,58 @@
+##@ Release
+
+# What a release consists of, for each platform, below dist/. docs/releasing.md has the order of things.
+RELEASE_PLATFORMS ?= linux-amd64 linux-arm64
+RELEASE           := $(DIST)/release
+
+.PHONY: release-images
+release-images: $(DIST)/images/operator.tar $(DIST)/images/runtime.tar ## Both images for all of RELEASE_PLATFORMS, as dist/images/*.tar; prints digests and sizes.
+
+.PHONY: push-release
+push-release: release-images bundle-image catalog-image ## Push them, the bundle's image and the catalog's to IMAGE_REGISTRY (PUSH_FLAGS as for push-images).
+	@for i in $(BUNDLE_OPERATOR_IMAGE)=$(DIST)/images/operator $(BUNDLE_RUNTIME_IMAGE)=$(DIST)/images/runtime \
+		$(BUNDLE_IMAGE)=$(BIN)/images/bundle $(CATALOG_IMAGE)=$(BIN)/images/catalog; do \
+		$(STEP) "push $${i%=*}" $(BIN)/imagetool push $(PUSH_FLAGS) -archive $${i#*=}.tar -to $${i%=*}; \
+	done
+
+# Neither the folder nor the state of the work tree is in a program; what it was built from is in its version.
+release-build = @$(STEP) "build $@" env GOFLAGS=-buildvcs=false GOOS=$(firstword $(subst -, ,$*)) GOARCH=$(lastword $(subst -, ,$*)) \
+	$(GO_PROGRAM) $@ -trimpath -ldflags "$(LDFLAGS)" ./cmd/$(@F)
+$(RELEASE)/%/bin/operator: FORCE
+	$(release-build)
+$(RELEASE)/%/bin/vmcp: FORCE
+	$(release-build)
+
+# release-image NAME
+release-image = @$(STEP) "image $@" $(BIN)/imagetool build -f Dockerfile -target $(basename $(@F)) -context $(@D) -platform $(subst -,/,$*) -t $1 -o $@
+$(RELEASE)/%/operator.tar: Dockerfile $(RELEASE)/%/bin/operator $(BIN)/imagetool FORCE
+	$(call release-image,$(BUNDLE_OPERATOR_IMAGE))
+$(RELEASE)/%/runtime.tar: Dockerfile $(RELEASE)/%/bin/vmcp $(BIN)/imagetool FORCE
+	$(call release-image,$(BUNDLE_RUNTIME_IMAGE))
+
+# release-index NAME
+release-index = @$(STEP) "image $1" $(BIN)/imagetool index -t $1 -o $@ $(foreach p,$(RELEASE_PLATFORMS),-archive $(RELEASE)/$p/$(@F))
+$(DIST)/images/operator.tar: $(foreach p,$(RELEASE_PLATFORMS),$(RELEASE)/$p/operator.tar)
+	$(call release-index,$(BUNDLE_OPERATOR_IMAGE))
+$(DIST)/images/runtime.tar: $(foreach p,$(RELEASE_PLATFORMS),$(RELEASE)/$p/runtime.tar)
+	$(call release-index,$(BUNDLE_RUNTIME_IMAGE))
+
+# Programs that only a pattern names would be removed after their image was made.
+.PRECIOUS: $(RELEASE)/%/bin/operator $(RELEASE)/%/bin/vmcp
+
+.PHONY: reproducible
+reproducible: ## Build the images of HEAD twice, in two clones with empty caches, and compare their digests. Minutes.
+	@$(STEP) "reproducible" hack/make/reproducible.sh
+
+.PHONY: sbom
+sbom: $(foreach p,$(RELEASE_PLATFORMS),$(foreach b,operator vmcp,$(DIST)/sbom/$b-$p.cdx.json)) ## What each program is made of, as CycloneDX: dist/sbom/*.cdx.json.
+
+# sbom-of BINARY: read from the binary, not from go.mod, so that it says what is linked, and no more.
+sbom-of = @mkdir -p $(@D); $(STEP) "sbom $(@F)" hack/make/sbom.sh $(CYCLONEDX) v$(VERSION) $1 $@
+$(DIST)/sbom/operator-%.cdx.json: $(RELEASE)/%/bin/operator $(CYCLONEDX)
+	$(call sbom-of,$<)
+$(DIST)/sbom/vmcp-%.cdx.json: $(RELEASE)/%/bin/vmcp $(CYCLONEDX)
+	$(call sbom-of,$<)
+
+.PHONY: licenses
+licenses: $(GO_LICENSES) ## List the licences of what the programs link, docs/reference/licenses.md, and refuse those that are not allowed.
+	@$(STEP) "licences" hack/make/licenses.sh $(GO_LICENSES) docs/reference/licenses.md ./cmd/operator ./cmd/vmcp
