@@ -299,7 +299,8 @@ func (w *world) breakdown(ctx context.Context, f fault, wait func(time.Duration)
 	case freezeRuntime:
 		stop, start = func() error { return w.runtime.Signal(syscall.SIGSTOP) }, func() error { return w.runtime.Signal(syscall.SIGCONT) }
 	default:
-		list, stop, start = &w.book.truth.api, w.api.kill, func() error { return w.startAPIServer(ctx) }
+		list, stop = &w.book.truth.api, func() error { return w.api.Kill(ctx) }
+		start = func() error { return w.startAPIServer(ctx) }
 	}
 	back, err := w.book.away(list, fresh, stop)
 	if err != nil {

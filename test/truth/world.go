@@ -27,6 +27,7 @@ import (
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/test/harness"
 	"github.com/vmcp-dev/vmcp-operator/test/podless"
 	"github.com/vmcp-dev/vmcp-operator/test/process"
 )
@@ -59,7 +60,7 @@ type world struct {
 
 	kwok     *process.Process
 	operator *keeper
-	api      *apiServer
+	api      *harness.Daemon
 	backends []*backend
 
 	runtimeArgs, runtimeEnv []string
