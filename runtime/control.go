@@ -6,6 +6,7 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"reflect"
 	"slices"
 	"sync"
@@ -30,9 +31,11 @@ import (
 type control struct {
 	options Options
 	gateway *gateway.Gateway
-	id      string // the gateway's in trails
-	ready   atomic.Bool
-	routes  atomic.Pointer[routes]
+	// transport carries the requests to the backends; nil, except in tests, means one of each client's own.
+	transport http.RoundTripper
+	id        string // the gateway's in trails
+	ready     atomic.Bool
+	routes    atomic.Pointer[routes]
 
 	configs     chan config.Update
 	discoveries chan discovered
@@ -233,7 +236,7 @@ func (c *control) discovered(ctx context.Context, d discovered) {
 	for key, m := range c.members {
 		switch {
 		case listed[key]:
-		case moved:
+		case moved, len(c.leaving) > 0:
 			c.leaving[key] = m
 		default:
 			c.remove(ctx, key)
@@ -266,6 +269,7 @@ func (c *control) start(ctx context.Context, t backend.Target) *member {
 	m.calls, m.upstream = semaphore.NewWeighted(maxCalls), &upstream{m, c}
 	m.client = backend.NewClient(t, backend.Options{
 		Name: c.options.Name, Version: c.options.Version, GatewayID: c.id, Logger: c.options.Logger,
+		Transport: c.transport,
 	})
 	m.monitor = health.NewMonitor(c.policy(), m, health.Observer{
 		Verdict:   func(health.Verdict) { signal(c.changed) },

@@ -15,19 +15,27 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
 )
 
-// admit makes members of the incoming that have settled, and says when the next one does at the latest.
+// admit makes members of the incoming that have settled, and says when the next one does at the latest. What replaces a member ends it,
+// which is called until the next catalog is published: while another group is awaited that is when all of it has settled.
 func (c *control) admit(ctx context.Context) time.Duration {
 	now, resumed, again := time.Now(), c.options.Pauses.Resumed(), time.Hour
-	for key, m := range c.incoming {
-		if v := m.view(); !v.settled(now, resumed) {
+	var settled []*member
+	for _, m := range c.incoming {
+		if v := m.view(); v.settled(now, resumed) {
+			settled = append(settled, m)
+		} else {
 			again = min(again, settleDeadline-now.Sub(latest(m.created, resumed)))
-			continue
 		}
-		delete(c.incoming, key)
-		if old, there := c.members[key]; there {
+	}
+	if len(c.leaving) > 0 && len(settled) < len(c.incoming) {
+		return again
+	}
+	for _, m := range settled {
+		delete(c.incoming, m.key)
+		if old, there := c.members[m.key]; there {
 			c.retire(ctx, old)
 		}
-		c.members[key] = m
+		c.members[m.key] = m
 	}
 	return again
 }

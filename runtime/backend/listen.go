@@ -237,12 +237,10 @@ type listenStream struct {
 	over   chan struct{}
 }
 
-// never is a stream's end that does not come.
-var never = make(chan struct{})
-
+// ended is closed at the end of the stream; where there is none, that never comes.
 func (s *listenStream) ended() <-chan struct{} {
 	if s == nil {
-		return never
+		return nil
 	}
 	return s.over
 }
