@@ -63,6 +63,13 @@ func (g *guard) values() []string {
 	return values
 }
 
+// count says how many requests came with a value.
+func (g *guard) count(value string) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.got[value]
+}
+
 // startGuarded serves tools to those who send a value of Authorization.
 func startGuarded(t *testing.T, value string, tools ...string) (*mcpServer, *guard) {
 	t.Helper()
