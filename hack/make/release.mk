@@ -7,12 +7,16 @@ RELEASE           := $(DIST)/release
 .PHONY: release-images
 release-images: $(DIST)/images/operator.tar $(DIST)/images/runtime.tar ## Both images for all of RELEASE_PLATFORMS, as dist/images/*.tar; prints digests and sizes.
 
+# push NAME=ARCHIVE...
+push = @for i in $1; do $(STEP) "push $${i%=*}" $(BIN)/imagetool push $(PUSH_FLAGS) -archive $${i\#*=} -to $${i%=*}; done
+
 .PHONY: push-release
-push-release: release-images bundle-image catalog-image ## Push them, the bundle's image and the catalog's to IMAGE_REGISTRY (PUSH_FLAGS as for push-images).
-	@for i in $(BUNDLE_OPERATOR_IMAGE)=$(DIST)/images/operator $(BUNDLE_RUNTIME_IMAGE)=$(DIST)/images/runtime \
-		$(BUNDLE_IMAGE)=$(BIN)/images/bundle $(CATALOG_IMAGE)=$(BIN)/images/catalog; do \
-		$(STEP) "push $${i%=*}" $(BIN)/imagetool push $(PUSH_FLAGS) -archive $${i#*=}.tar -to $${i%=*}; \
-	done
+push-release: release-images ## Push them to IMAGE_REGISTRY (PUSH_FLAGS as for push-images).
+	$(call push,$(BUNDLE_OPERATOR_IMAGE)=$(DIST)/images/operator.tar $(BUNDLE_RUNTIME_IMAGE)=$(DIST)/images/runtime.tar)
+
+.PHONY: push-bundle
+push-bundle: bundle-image catalog-image ## Push the images of the bundle and of the catalog.
+	$(call push,$(BUNDLE_IMAGE)=$(BIN)/images/bundle.tar $(CATALOG_IMAGE)=$(BIN)/images/catalog.tar)
 
 # Neither the folder nor the state of the work tree is in a program; what it was built from is in its version.
 release-build = @$(STEP) "build $@" env GOFLAGS=-buildvcs=false GOOS=$(firstword $(subst -, ,$*)) GOARCH=$(lastword $(subst -, ,$*)) \
