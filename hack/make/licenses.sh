@@ -7,7 +7,8 @@ shift 2
 allowed=Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT
 
 # The list is that of one platform, wherever it is made. go-licenses takes what is below GOROOT for the standard library, and was built
-# without one; it also asks the web for addresses that the list does not show, which a proxy that leads nowhere keeps it from.
+# without one; it also asks the web for addresses that the list does not show, which a proxy that leads nowhere keeps it from. The
+# modules are downloaded before.
 export GOROOT GOOS=linux GOARCH=amd64 CGO_ENABLED=0
 GOROOT=$(go env GOROOT)
 work=$(mktemp -d)
@@ -16,6 +17,7 @@ run() {
 	http_proxy=http://127.0.0.1:1 https_proxy=http://127.0.0.1:1 no_proxy='' "$tool" "$@" 2>"$work/log" || { cat "$work/log" >&2; return 1; }
 }
 
+go list -deps "$@" >"$work/packages"
 run check --allowed_licenses="$allowed" "$@"
 printf '%s' '{{range .}}| `{{.Name}}` | {{.Version}} | {{.LicenseName}} |
 {{end}}' >"$work/template"
