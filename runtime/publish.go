@@ -63,8 +63,8 @@ func (c *control) publish(views []view) {
 		}
 		members = append(members, m)
 	}
-	// What is in the catalog can be called at any time: routes are added before their tools and removed after them. A call that
-	// comes in between is answered by the backend, or with the error that it is not served.
+	// What is in the catalog can be called: routes are added before their tools. What is served no more is refused for as long as it takes to
+	// build the catalog before it leaves the list; a call of it would have been refused, or failed, anyway.
 	c.routes.Store(&next)
 	if slices.Equal(members, c.cataloged) && reflect.DeepEqual(c.builtBy.Aggregation, c.serving.Aggregation) {
 		return

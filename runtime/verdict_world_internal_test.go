@@ -20,6 +20,7 @@ import (
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/config"
 	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
 )
@@ -82,11 +83,11 @@ type world struct {
 func (w *world) Initial() *configv1alpha1.RuntimeConfiguration { return w.initial }
 
 // Run implements config.Source.
-func (w *world) Run(ctx context.Context, publish func(*configv1alpha1.RuntimeConfiguration)) error {
+func (w *world) Run(ctx context.Context, publish func(config.Update)) error {
 	for {
 		select {
 		case c := <-w.configs:
-			publish(c)
+			publish(config.Update{Configuration: c})
 		case <-ctx.Done():
 			return nil
 		}
