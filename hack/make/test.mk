@@ -52,7 +52,7 @@ e2e-docs: cluster-down load-images $(KUSTOMIZE) $(GOTESTSUM) ## The commands of 
 
 # Shorter with VMCP_FLAPPING, VMCP_STEADY and VMCP_ABSENCE: how long a backend flaps, nothing happens, and the API server is away.
 .PHONY: endurance
-endurance: cluster-up load-images $(GOTESTSUM) ## Half an hour on that cluster: what is written about a backend that flaps, what is sent when nothing happens, and the API server away for ten minutes. Needs root.
+endurance: cluster-up load-images $(GOTESTSUM) ## 22 minutes on that cluster: what is written about a backend that flaps, what is sent when nothing happens, and the API server away for ten minutes. Needs root.
 	$(call on-cluster,endurance,-run '^TestEndurance' -timeout 45m)
 
 # How many VirtualMCPServers "make scale" makes.
