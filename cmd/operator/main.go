@@ -119,6 +119,12 @@ func run(ctx context.Context, f *flags) error {
 	if err != nil {
 		return err
 	}
+	if err := awaitAPIServer(ctx, config, f.probeAddress); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // It was told to stop.
+		}
+		return err
+	}
 	mgr, err := ctrl.NewManager(controllers.CacheConfig(config), options)
 	if err != nil {
 		return fmt.Errorf("building the manager: %w", err)
