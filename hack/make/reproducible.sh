@@ -10,9 +10,11 @@ root=$(git rev-parse --show-toplevel)
 if [ -n "$(git status --porcelain)" ]; then
 	echo "the working tree differs from HEAD; what is built is HEAD"
 fi
+commit=$(git rev-parse HEAD)
+git clone -q --no-hardlinks --no-checkout "$root" "$work/origin"
 for clone in first second/in-a-longer-path; do
-	git clone -q --no-hardlinks "$root" "$work/$clone"
-	git -C "$work/$clone" checkout -q --detach "$(git rev-parse HEAD)"
+	git clone -q --no-hardlinks --no-checkout "$work/origin" "$work/$clone"
+	git -C "$work/$clone" checkout -q --detach "$commit"
 	GOCACHE="$work/cache/$clone" make -C "$work/$clone" release-images | tee "$work/log"
 	# The digests of the indexes and of their images, and the bytes of the programs.
 	(cd "$work/$clone" && sha256sum dist/release/*/bin/* dist/images/*.tar) >"$work/${clone%%/*}.sums"
@@ -20,5 +22,5 @@ for clone in first second/in-a-longer-path; do
 	rm -rf "$work/cache"
 done
 diff "$work/first.sums" "$work/second.sums" || { echo "two builds of the same commit differ" >&2; exit 1; }
-echo "two builds of $(git rev-parse --short=12 HEAD) are the same:"
+echo "two builds of $commit are the same:"
 cat "$work/first.sums"
