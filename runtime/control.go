@@ -27,7 +27,7 @@ import (
 )
 
 // control joins what happens — configurations, lists of backends, verdicts — into what is served and reported. One goroutine owns
-// its state; only ready and routes are read by others.
+// its state; only ready is read by others.
 type control struct {
 	options Options
 	gateway *gateway.Gateway
@@ -35,7 +35,6 @@ type control struct {
 	transport http.RoundTripper
 	id        string // the gateway's in trails
 	ready     atomic.Bool
-	routes    atomic.Pointer[routes]
 
 	configs     chan config.Update
 	discoveries chan discovered
@@ -60,9 +59,12 @@ type control struct {
 	// a backend whose address changed is served at the old one meanwhile. leaving go when the incoming are in: another group
 	// replaces the present one in one step.
 	members, incoming, leaving map[backend.Key]*member
+	// replaced are members no more. They end once the catalog is not of them any more.
+	replaced []*member
 
-	// catalog is what the gateway serves, built from the members cataloged under the configuration builtBy. It begins empty.
+	// catalog is what the gateway serves, built from the members cataloged under the configuration builtBy. It begins empty, without routes.
 	catalog   *catalog.Snapshot
+	routes    *routes // to the members that catalog is of
 	cataloged []catalog.Member
 	builtBy   *configv1alpha1.RuntimeConfiguration
 	schemas   catalog.Schemas
@@ -87,7 +89,7 @@ func newControl(o Options) *control {
 		leaving:     map[backend.Key]*member{},
 		catalog:     &catalog.Snapshot{},
 	}
-	c.routes.Store(&routes{})
+	c.routes = &routes{control: c}
 	o.Pauses.OnResume(func() { signal(c.changed) })
 	return c
 }
@@ -239,7 +241,7 @@ func (c *control) discovered(ctx context.Context, d discovered) {
 		case moved, len(c.leaving) > 0:
 			c.leaving[key] = m
 		default:
-			c.remove(ctx, key)
+			c.remove(key)
 		}
 	}
 }
@@ -292,11 +294,11 @@ func (c *control) start(ctx context.Context, t backend.Target) *member {
 }
 
 // remove drops a member that is no longer listed.
-func (c *control) remove(ctx context.Context, key backend.Key) {
+func (c *control) remove(key backend.Key) {
 	m := c.members[key]
 	delete(c.members, key)
 	delete(c.leaving, key)
-	c.retire(ctx, m)
+	c.replaced = append(c.replaced, m)
 	c.options.Metrics.ForgetBackend(key.Kind, key.Name)
 }
 
@@ -311,15 +313,23 @@ func (c *control) retireAll(ctx context.Context) {
 			c.retire(ctx, m)
 		}
 	}
+	c.retireReplaced(ctx)
+}
+
+func (c *control) retireReplaced(ctx context.Context) {
+	for _, m := range c.replaced {
+		c.retire(ctx, m)
+	}
+	c.replaced = nil
 }
 
 // advance brings what is served and reported up to date and says when it is to be done again although nothing happened.
 func (c *control) advance(ctx context.Context) time.Duration {
 	c.attend()
-	again := c.admit(ctx)
+	again := c.admit()
 	if len(c.incoming) == 0 {
 		for key := range c.leaving {
-			c.remove(ctx, key)
+			c.remove(key)
 		}
 	}
 	if len(c.leaving) > 0 {
@@ -327,6 +337,7 @@ func (c *control) advance(ctx context.Context) time.Duration {
 	}
 	views := c.views()
 	c.publish(views)
+	c.retireReplaced(ctx)
 	again = min(again, c.conclude(views, time.Now()))
 	if c.listed && len(c.incoming) == 0 && !c.ready.Swap(true) {
 		c.options.Logger.Info("Ready: the first catalog is complete", "backends", len(views), "tools", len(c.catalog.Tools))

@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 	"github.com/vmcp-dev/vmcp-operator/runtime/catalog"
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
 )
 
 // admit makes members of the incoming that have settled, and says when the next one does at the latest. What replaces a member ends it,
 // which is called until the next catalog is published: while another group is awaited that is when all of it has settled.
-func (c *control) admit(ctx context.Context) time.Duration {
+func (c *control) admit() time.Duration {
 	now, resumed, again := time.Now(), c.options.Pauses.Resumed(), time.Hour
 	var settled []*member
 	for _, m := range c.incoming {
@@ -33,7 +34,7 @@ func (c *control) admit(ctx context.Context) time.Duration {
 	for _, m := range settled {
 		delete(c.incoming, m.key)
 		if old, there := c.members[m.key]; there {
-			c.retire(ctx, old)
+			c.replaced = append(c.replaced, old)
 		}
 		c.members[m.key] = m
 	}
@@ -50,28 +51,26 @@ func (c *control) views() []view {
 	return views
 }
 
-// publish makes the members that are served the catalog and the routes.
+// publish makes the members that are served the catalog and the routes. Routes change only with the catalog: what a member offers is its own.
 func (c *control) publish(views []view) {
 	members := make([]catalog.Member, 0, len(views))
-	next := make(routes, len(views))
+	next := &routes{control: c, members: make(map[backend.Key]*member, len(views))}
 	for _, v := range views {
 		c.options.Metrics.BackendStatus(v.target.Kind, v.target.Name, v.verdict.Status)
 		m := catalog.Member{Key: v.target.Key}
 		if v.served() {
 			m.Inventory = v.inventory
-			next[v.target.Key] = v.member
+			next.members[v.target.Key] = v.member
 		}
 		members = append(members, m)
 	}
-	// What is in the catalog can be called: routes are added before their tools. What is served no more is refused for as long as it takes to
-	// build the catalog before it leaves the list; a call of it would have been refused, or failed, anyway.
-	c.routes.Store(&next)
 	if slices.Equal(members, c.cataloged) && reflect.DeepEqual(c.builtBy.Aggregation, c.serving.Aggregation) {
 		return
 	}
 	c.cataloged, c.builtBy = members, c.serving
 	c.catalog = catalog.Build(members, c.serving.Aggregation)
-	c.gateway.SetSnapshot(c.catalog)
+	c.routes = next
+	c.gateway.Serve(c.catalog, c.routes)
 	c.issues = issuesOf(c.catalog, c.schemas.Observe(members))
 	c.options.Metrics.Catalog(len(c.catalog.Tools), len(c.catalog.Prompts), len(c.catalog.Resources), len(c.catalog.Templates),
 		len(c.catalog.Conflicts), c.catalog.Tokens)

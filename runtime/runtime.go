@@ -99,7 +99,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	c := newControl(o)
 	g := gateway.New(gateway.Options{
-		Upstreams: c, UID: uid, ID: c.id, Name: o.Name, Version: o.Version, Peers: group,
+		Upstreams: c.routes, UID: uid, ID: c.id, Name: o.Name, Version: o.Version, Peers: group,
 		AllowedHosts: o.Config.Initial().AllowedHosts, AllowedOrigins: o.Config.Initial().AllowedOrigins, Logger: o.Logger, Limits: o.Limits,
 	})
 	c.gateway = g

@@ -14,12 +14,15 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/telemetry"
 )
 
-// routes are the members that are called, by key. A map is never changed once it is published.
-type routes map[backend.Key]*member
+// routes are the members that are called, by key. They are never changed once they are published.
+type routes struct {
+	control *control
+	members map[backend.Key]*member
+}
 
 // Upstream implements gateway.Upstreams: the backends are those of which the verdict is that they are served.
-func (c *control) Upstream(key backend.Key) (relay.Upstream, bool) {
-	m, served := (*c.routes.Load())[key]
+func (r *routes) Upstream(key backend.Key) (relay.Upstream, bool) {
+	m, served := r.members[key]
 	if !served {
 		return nil, false
 	}
@@ -27,8 +30,8 @@ func (c *control) Upstream(key backend.Key) (relay.Upstream, bool) {
 }
 
 // Missed implements gateway.Upstreams.
-func (c *control) Missed(key backend.Key) {
-	c.options.Metrics.Call(key.Kind, key.Name, telemetry.OutcomeNotServed, 0)
+func (r *routes) Missed(key backend.Key) {
+	r.control.options.Metrics.Call(key.Kind, key.Name, telemetry.OutcomeNotServed, 0)
 }
 
 // upstream is a member as the gateway sees it: calls are counted, and their outcome speaks for or against the backend.

@@ -133,7 +133,7 @@ func (u *universe) expectAgreement() {
 		u.t.Errorf("%d tools are listed, and %d are in the catalog", len(u.offered), len(origin))
 	}
 	for _, name := range u.offered {
-		if _, routed := c.Upstream(origin[name].Backend); !routed {
+		if _, routed := c.routes.Upstream(origin[name].Backend); !routed {
 			u.t.Errorf("%s is in the list, and %s is not called", name, origin[name].Backend)
 		}
 	}
@@ -186,7 +186,7 @@ func (u *universe) expectReported(s *vmcpac.VirtualMCPServerStatusApplyConfigura
 		if isServed {
 			served++
 		}
-		if _, routed := c.Upstream(key); routed != isServed {
+		if _, routed := c.routes.Upstream(key); routed != isServed {
 			u.t.Errorf("%s is reported as %s, and is called: %t", key, *b.Status, routed)
 		}
 		if missing := slices.Contains(c.catalog.Missing, key); missing == isServed {
@@ -206,9 +206,9 @@ func (u *universe) expectReported(s *vmcpac.VirtualMCPServerStatusApplyConfigura
 			u.t.Errorf("tools of %s are listed, and it is not reported", key)
 		}
 	}
-	if int(*s.Backends.Ready) != ready || int(*s.Backends.Total) != len(s.DiscoveredBackends) || len(*c.routes.Load()) != served {
+	if int(*s.Backends.Ready) != ready || int(*s.Backends.Total) != len(s.DiscoveredBackends) || len(c.routes.members) != served {
 		u.t.Errorf("of %d backends %d are ready and %d served; reported are %d of %d, called %d",
-			len(s.DiscoveredBackends), ready, served, *s.Backends.Ready, *s.Backends.Total, len(*c.routes.Load()))
+			len(s.DiscoveredBackends), ready, served, *s.Backends.Ready, *s.Backends.Total, len(c.routes.members))
 	}
 	if want := phaseOf(len(s.DiscoveredBackends), ready, served, c); *s.Phase != want {
 		u.t.Errorf("the phase is %s, want %s: of %d backends %d are ready and %d served", *s.Phase, want, len(s.DiscoveredBackends), ready, served)

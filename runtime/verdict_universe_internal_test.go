@@ -73,7 +73,7 @@ func newUniverse(t *testing.T, seed uint64) *universe {
 		Pauses:   &pause.Detector{}, Metrics: telemetry.NewMetrics("v0"), Logger: logger, Health: policy,
 	})
 	u.control.transport = u.world
-	u.control.gateway = gateway.New(gateway.Options{Upstreams: u.control, UID: "uid", Name: "team", Version: "v0", Logger: logger})
+	u.control.gateway = gateway.New(gateway.Options{Upstreams: u.control.routes, UID: "uid", Name: "team", Version: "v0", Logger: logger})
 	u.handler = u.control.gateway.Handler()
 	return u
 }

@@ -5,6 +5,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -247,9 +248,9 @@ func (c *call) strip() {
 
 // relay sends the request to its backend and the answer to the client.
 func (c *call) relay() {
-	upstream, served := c.g.upstreams.Upstream(c.target)
+	upstream, served := c.edition.upstreams.Upstream(c.target)
 	if !served {
-		c.g.upstreams.Missed(c.target)
+		c.edition.upstreams.Missed(c.target)
 		c.failAtBackend(backend.Classify(c.target, backend.ErrNotServed))
 		return
 	}
@@ -284,6 +285,11 @@ func (c *call) relay() {
 	}
 	c.out.await()
 	answer, err := exchange(ctx, &c.request, c)
+	if errors.Is(err, backend.ErrNotServed) {
+		if exchange = c.successor(upstream); exchange != nil {
+			answer, err = exchange(ctx, &c.request, c)
+		}
+	}
 	defer answer.Done()
 	switch {
 	case c.cancelled.Load(), parent.Err() != nil:
@@ -295,6 +301,23 @@ func (c *call) relay() {
 	default:
 		c.answer(answer)
 	}
+}
+
+// successor is what has taken the place of an upstream that was replaced after the call had found it, so that nothing was sent; nil if there
+// is none.
+func (c *call) successor(replaced relay.Upstream) func(context.Context, *relay.Request, relay.Sink) (*relay.Answer, error) {
+	upstream, served := c.g.serving.Load().upstreams.Upstream(c.target)
+	if !served || upstream == replaced {
+		return nil
+	}
+	if c.owner == nil {
+		return upstream.Exchange
+	}
+	session, err := c.owner.session(c.target, upstream)
+	if err != nil {
+		return nil
+	}
+	return session.Exchange
 }
 
 // cut is why a call ended before its backend had answered.

@@ -236,7 +236,7 @@ func (c *client) followResources(serving *edition) {
 	subscribed := maps.Clone(c.subscribed)
 	c.mu.Unlock()
 	for uri, at := range subscribed {
-		upstream, served := c.g.upstreamOf(serving, uri)
+		upstream, served := serving.upstreamOf(uri)
 		if !served {
 			continue
 		}

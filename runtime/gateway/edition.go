@@ -65,6 +65,7 @@ func listOf(method string) (int, bool) {
 // edition is a snapshot with its lists encoded. It never changes.
 type edition struct {
 	snapshot  *catalog.Snapshot
+	upstreams Upstreams // of the backends in snapshot
 	welcome   welcome
 	lists     [relay.Modern + 1][lists]*list // by era
 	traits    map[string]traits              // of tools, by name, where there are any
@@ -82,9 +83,9 @@ type traits struct {
 }
 
 // publish makes the edition of a snapshot that follows another one, if there is one.
-func (g *Gateway) publish(s *catalog.Snapshot, last *edition) *edition {
+func (g *Gateway) publish(s *catalog.Snapshot, upstreams Upstreams, last *edition) *edition {
 	e := &edition{
-		snapshot: s, welcome: g.texts.welcome(s.Missing), traits: map[string]traits{}, templates: make(map[string]catalog.Entry, len(s.Templates)),
+		snapshot: s, upstreams: upstreams, welcome: g.texts.welcome(s.Missing), traits: map[string]traits{}, templates: make(map[string]catalog.Entry, len(s.Templates)),
 	}
 	for i, entries := range [lists][]catalog.Entry{s.Tools, s.Prompts, s.Resources, s.Templates} {
 		modern := newList(i, entries, g.limits.PageSize)

@@ -26,7 +26,7 @@ import (
 // Path is where the endpoint is served.
 const Path = v1alpha1.EndpointPath
 
-// Upstreams finds the backends.
+// Upstreams finds the backends of a catalog. It is safe for concurrent use.
 type Upstreams interface {
 	// Upstream is the backend of a key, and false while it is not served. Of one backend it is the same value, until the backend is
 	// replaced by another of that key.
@@ -37,7 +37,7 @@ type Upstreams interface {
 
 // Options configures a Gateway.
 type Options struct {
-	// Upstreams finds the backends. Required.
+	// Upstreams finds the backends until Serve brings others. Required.
 	Upstreams Upstreams
 	// UID tells gateways apart that have keys in common: what one has sealed, no other opens.
 	UID string
@@ -67,7 +67,6 @@ type Options struct {
 
 // Gateway serves one catalog. It is safe for concurrent use.
 type Gateway struct {
-	upstreams  Upstreams
 	id         string
 	principal  func(*http.Request) string
 	log        *slog.Logger
@@ -96,7 +95,7 @@ type Gateway struct {
 // New makes a gateway that serves an empty catalog.
 func New(o Options) *Gateway {
 	g := &Gateway{
-		upstreams: o.Upstreams, id: o.ID, principal: o.Principal, log: o.Logger, limits: o.Limits.withDefaults(),
+		id: o.ID, principal: o.Principal, log: o.Logger, limits: o.Limits.withDefaults(),
 		texts: newTexts(o), sealer: session.NewSealer(o.UID), peers: o.Peers, closing: make(chan struct{}),
 	}
 	if g.log == nil {
@@ -112,21 +111,22 @@ func New(o Options) *Gateway {
 	g.announcement = newDebounce(announceDelay, g.announce)
 	g.SetAllowedHosts(o.AllowedHosts)
 	g.SetAllowedOrigins(o.AllowedOrigins)
-	g.serving.Store(g.publish(catalog.Build(nil, v1alpha1.Aggregation{}), nil))
+	g.serving.Store(g.publish(catalog.Build(nil, v1alpha1.Aggregation{}), o.Upstreams, nil))
 	g.sealOwner()
 	return g
 }
 
-// SetSnapshot swaps what is served. Open sessions and streams hear of it, soon after and once for all changes that come together, for
-// each kind of list that changed.
-func (g *Gateway) SetSnapshot(s *catalog.Snapshot) {
+// Serve swaps what is served, and by whom, in one step: a request sees the lists and the backends of one catalog. Open sessions and
+// streams hear of it, soon after and once for all changes that come together, for each kind of list that changed.
+func (g *Gateway) Serve(s *catalog.Snapshot, upstreams Upstreams) {
 	g.swapping.Lock()
 	defer g.swapping.Unlock()
-	last := g.serving.Load()
-	next := g.publish(s, last)
-	g.serving.Store(next)
+	g.serving.Store(g.publish(s, upstreams, g.serving.Load()))
 	g.announcement.ask()
 }
+
+// SetSnapshot swaps what is served by the present backends, as Serve does.
+func (g *Gateway) SetSnapshot(s *catalog.Snapshot) { g.Serve(s, g.serving.Load().upstreams) }
 
 // SetKeys replaces the keys with which ids of sessions, cursors and the state of requests are sealed. Until it is called the gateway
 // seals with a key of its own, which no other replica knows; what it sealed so it can open all its life. On an error the keys stay as
@@ -139,7 +139,7 @@ func (g *Gateway) SetKeys(k session.Keys) error {
 	}
 	g.sealOwner()
 	last := g.serving.Load()
-	g.serving.Store(g.publish(last.snapshot, last)) // with cursors of the new key
+	g.serving.Store(g.publish(last.snapshot, last.upstreams, last)) // with cursors of the new key
 	return nil
 }
 

@@ -161,7 +161,7 @@ func (c *call) rewatch(ctx context.Context, l *listen) {
 	serving := c.g.serving.Load()
 	var moved []string
 	for uri, w := range l.watched {
-		if upstream, ok := c.g.upstreamOf(serving, uri); ok && upstream != w.upstream {
+		if upstream, ok := serving.upstreamOf(uri); ok && upstream != w.upstream {
 			moved = append(moved, uri)
 		}
 	}
@@ -173,12 +173,12 @@ func (c *call) rewatch(ctx context.Context, l *listen) {
 }
 
 // upstreamOf is the backend that has a resource, and false while it is not served.
-func (g *Gateway) upstreamOf(e *edition, uri string) (relay.Upstream, bool) {
+func (e *edition) upstreamOf(uri string) (relay.Upstream, bool) {
 	entry, known := e.snapshot.Resource(uri)
 	if !known {
 		return nil, false
 	}
-	return g.upstreams.Upstream(entry.Backend)
+	return e.upstreams.Upstream(entry.Backend)
 }
 
 // watchAt asks the backends, side by side, and returns those that have agreed.
@@ -187,7 +187,7 @@ func (c *call) watchAt(ctx context.Context, l *listen, uris []string, serving *e
 	agreed := map[string]*watched{}
 	var asking sync.WaitGroup
 	for _, uri := range uris {
-		upstream, ok := c.g.upstreamOf(serving, uri)
+		upstream, ok := serving.upstreamOf(uri)
 		if !ok {
 			continue
 		}

@@ -191,9 +191,9 @@ func (c *call) resourceSession() (*client, relay.Session, bool) {
 		return nil, nil, false
 	}
 	c.target = entry.Backend
-	upstream, served := c.g.upstreams.Upstream(c.target)
+	upstream, served := c.edition.upstreams.Upstream(c.target)
 	if !served {
-		c.g.upstreams.Missed(c.target)
+		c.edition.upstreams.Missed(c.target)
 		c.failAtBackend(backend.Classify(c.target, backend.ErrNotServed))
 		return nil, nil, false
 	}

@@ -125,7 +125,7 @@ func (p *post) adopt(m *rpc.Message) {
 func (c *client) follow(ctx context.Context, uri string) {
 	serving := c.g.serving.Load()
 	entry, _ := serving.snapshot.Resource(uri)
-	upstream, served := c.g.upstreamOf(serving, uri)
+	upstream, served := serving.upstreamOf(uri)
 	c.mu.Lock()
 	wanted := served && (c.standing != nil || c.bonds[entry.Backend] != nil)
 	_, known := c.subscribed[uri]
