@@ -46,3 +46,4 @@ include hack/make/cluster.mk
 include hack/make/bundle.mk
 include hack/make/scorecard.mk
 include hack/make/release.mk
+include hack/make/olm.mk

@@ -71,6 +71,3 @@ define not-yet
 $1:
 	@echo "make $1: not available yet: $2" >&2; exit 1
 endef
-
-e2e-olm: ## Not yet: install by OLM on a cluster of our own, use, upgrade, uninstall.
-$(eval $(call not-yet,e2e-olm,the bundle installed by OLM on a cluster of our own; used; upgraded; uninstalled))

@@ -57,7 +57,7 @@ func (b *Builder) olm(ctx context.Context, programs map[string]string) (OLMArtif
 
 // olmImages are what OLM and operator-sdk run in pods. OLM's manifests and its
 // Jobs call programs as /bin/NAME, among them cp; "operator-sdk run bundle"
-// wants sh, cat and gzip beside opm; "operator-sdk scorecard" wants tar.
+// wants a shell beside opm; "operator-sdk scorecard" wants tar.
 func olmImages(programs map[string]string, shell, index string) []container {
 	user, environment := "1001", []string{"PATH=/bin", "HOME=/tmp"}
 	var olm []string
@@ -76,6 +76,7 @@ func olmImages(programs map[string]string, shell, index string) []container {
 				Labels: map[string]string{"operators.operatorframework.io.index.configs.v1": "/configs"},
 			},
 		},
+		{Ref: config.DecompressionImage, Trees: []string{shell}, Config: v1.Config{User: user, Env: environment}},
 		{
 			// No entry point: as --untar-image it is given arguments only.
 			Ref: config.ScorecardImage, Trees: []string{shell}, Programs: []string{programs[ScorecardTest]}, Dir: "/bin",

@@ -32,8 +32,11 @@ const (
 	OPMVersion         = "v1.73.0"
 	OperatorSDKVersion = "v1.42.2"
 	OLMImage           = "cluster.vmcp.dev/olm:" + OLMVersion
-	// OPMImage serves catalogs and unpacks bundles for OLM, and is index and decompression image of "operator-sdk run bundle".
+	// OPMImage serves catalogs and unpacks bundles for OLM, and is the index image of "operator-sdk run bundle".
 	OPMImage = "cluster.vmcp.dev/opm:" + OPMVersion
+	// DecompressionImage stands in for the one of that name, with no more than "operator-sdk run bundle" and "run bundle-upgrade",
+	// where it cannot be chosen, call of it: a shell, cat and gzip.
+	DecompressionImage = "registry.access.redhat.com/ubi9/ubi:9.7"
 	// ScorecardImage stands in for the one of that name, which cannot be pulled; it has tar, for --untar-image.
 	ScorecardImage = "quay.io/operator-framework/scorecard-test:" + OperatorSDKVersion
 )

@@ -1,0 +1,141 @@
+//go:build e2e_olm
+
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package olm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// clusterServiceVersion is the part of OLM's type of that name that matters here. The type itself drags in a logger.
+type clusterServiceVersion struct {
+	metav1.ObjectMeta `json:"metadata"`
+	Status            struct {
+		Phase, Reason, Message string
+	} `json:"status"`
+}
+
+const (
+	phaseSucceeded    = "Succeeded"
+	phaseInstallReady = "InstallReady"
+	phaseInstalling   = "Installing"
+	// reasonNotUpgradeable is why OLM holds an upgrade back: the operator that is to be replaced asks for it.
+	reasonNotUpgradeable = "OperatorConditionNotUpgradeable"
+	// copiedFromLabel is on what OLM shows of an operator in the namespaces that it serves.
+	copiedFromLabel = "olm.copiedFrom"
+)
+
+// installation is the operator in one namespace, as OLM keeps it.
+type installation struct {
+	namespace string
+}
+
+// install subscribes to a catalog that ends with a version, for some target namespaces (none means all), and waits until that
+// version is installed.
+func install(t *testing.T, namespace, version string, targets ...string) installation {
+	t.Helper()
+	group := "spec: {}"
+	if len(targets) > 0 {
+		group = "spec: {targetNamespaces: [" + strings.Join(targets, ", ") + "]}"
+	}
+	i := installation{namespace}
+	apply(t, i.catalogSource(version)+strings.NewReplacer("NAMESPACE", namespace, "SPEC", group, "CHANNEL", channel, "PACKAGE", packageName).Replace(`
+---
+apiVersion: operators.coreos.com/v1
+kind: OperatorGroup
+metadata: {name: group, namespace: NAMESPACE}
+SPEC
+---
+apiVersion: operators.coreos.com/v1alpha1
+kind: Subscription
+metadata: {name: PACKAGE, namespace: NAMESPACE}
+spec: {channel: CHANNEL, name: PACKAGE, source: catalog, sourceNamespace: NAMESPACE}
+`))
+	i.awaitVersion(t, version)
+	return i
+}
+
+// catalogSource serves what the catalog's image holds with OLM's own opm: the image has nothing else.
+func (i installation) catalogSource(version string) string {
+	return fmt.Sprintf(`
+apiVersion: operators.coreos.com/v1alpha1
+kind: CatalogSource
+metadata: {name: catalog, namespace: %s}
+spec:
+  sourceType: grpc
+  image: %s
+  grpcPodConfig: {securityContextConfig: restricted, extractContent: {catalogDir: /configs}}
+`, i.namespace, catalogImage(version))
+}
+
+// offer gives the catalog more versions, and waits for nothing.
+func (i installation) offer(t *testing.T, version string) {
+	t.Helper()
+	apply(t, i.catalogSource(version))
+}
+
+// awaitVersion waits until a version is installed and the one before it is gone.
+func (i installation) awaitVersion(t *testing.T, version string) {
+	t.Helper()
+	eventually(t, installLimit, "waiting for OLM to install "+csvName(version)+" in "+i.namespace, func(ctx context.Context) error {
+		versions, err := i.versions(ctx)
+		if err != nil {
+			return err
+		}
+		if len(versions) != 1 || versions[0].Name != csvName(version) || versions[0].Status.Phase != phaseSucceeded {
+			return fmt.Errorf("there are %s", describe(versions))
+		}
+		return nil
+	})
+}
+
+// versions are the ClusterServiceVersions that OLM has made here, those that it copies here from elsewhere aside.
+func (i installation) versions(ctx context.Context) ([]clusterServiceVersion, error) {
+	var list struct {
+		Items []clusterServiceVersion `json:"items"`
+	}
+	if err := kubectl.GetJSON(ctx, &list, "--namespace", i.namespace, "clusterserviceversions"); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(list.Items, func(csv clusterServiceVersion) bool {
+		_, copied := csv.Labels[copiedFromLabel]
+		return copied || !strings.HasPrefix(csv.Name, packageName+".")
+	}), nil
+}
+
+func describe(versions []clusterServiceVersion) string {
+	if len(versions) == 0 {
+		return "no versions"
+	}
+	var parts []string
+	for _, csv := range versions {
+		parts = append(parts, fmt.Sprintf("%s: %s (%s: %s)", csv.Name, csv.Status.Phase, csv.Status.Reason, csv.Status.Message))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// remove uninstalls the operator as OLM's documentation has it, and waits until nothing of it runs.
+func (i installation) remove(t *testing.T) {
+	t.Helper()
+	must(t, "--namespace", i.namespace, "delete", "subscription", packageName)
+	must(t, "--namespace", i.namespace, "delete", "clusterserviceversions", "--all", "--timeout="+startLimit.String())
+	eventually(t, startLimit, "waiting for the operator to be gone", func(ctx context.Context) error {
+		left, err := kubectl.Run(ctx, "--namespace", i.namespace, "get", "deployments,pods,serviceaccounts,roles,rolebindings",
+			"--selector=olm.owner", "--output=name")
+		if err != nil {
+			return err
+		}
+		if left != "" {
+			return fmt.Errorf("left are %s", strings.Fields(left))
+		}
+		return nil
+	})
+}

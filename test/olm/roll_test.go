@@ -1,0 +1,113 @@
+//go:build e2e_olm
+
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package olm
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/test/harness"
+)
+
+// sampleInterval is how often the pods of a gateway are looked at.
+const sampleInterval = 250 * time.Millisecond
+
+// podsOf follows the pods of the gateway in a namespace until the test ends.
+func podsOf(t *testing.T, namespace string) *harness.History[corev1.PodList] {
+	t.Helper()
+	query := url.Values{"labelSelector": {v1alpha1.VirtualMCPServerLabel + "=team"}}
+	pods, err := harness.Sample[corev1.PodList](t.Context(), kubectl, "/api/v1/namespaces/"+namespace+"/pods?"+query.Encode(), sampleInterval)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pods
+}
+
+// period is the time during which pods of one version were there.
+type period struct {
+	version  string
+	from, to time.Time // first and last seen
+	pods     []string
+}
+
+// periods are those of the versions, in the order of their first pods.
+func periods(states []harness.State[corev1.PodList]) []period {
+	seen := map[string]*period{}
+	for _, s := range states {
+		for version, pods := range byVersion(s.Object) {
+			p := seen[version]
+			if p == nil {
+				p = &period{version: version, from: s.At}
+				seen[version] = p
+			}
+			p.to = s.At
+			for _, pod := range pods {
+				if !slices.Contains(p.pods, pod) {
+					p.pods = append(p.pods, pod)
+				}
+			}
+		}
+	}
+	list := make([]period, 0, len(seen))
+	for _, p := range seen {
+		list = append(list, *p)
+	}
+	slices.SortFunc(list, func(a, b period) int { return a.from.Compare(b.from) })
+	return list
+}
+
+// byVersion are the names of pods by the version of their runtime, which is the tag of its image.
+func byVersion(list *corev1.PodList) map[string][]string {
+	pods := map[string][]string{}
+	for i := range list.Items {
+		pod := &list.Items[i]
+		for _, container := range pod.Spec.Containers {
+			if _, tag, ok := strings.Cut(container.Image, "/vmcp-runtime:v"); ok {
+				pods[tag] = append(pods[tag], pod.Name)
+			}
+		}
+	}
+	return pods
+}
+
+// oneAtATime fails the test if pods of more than two versions were there at once, or of two that do not follow one another.
+func oneAtATime(t *testing.T, states []harness.State[corev1.PodList]) {
+	t.Helper()
+	for _, s := range states {
+		versions := slices.Sorted(maps.Keys(byVersion(s.Object)))
+		switch {
+		case len(versions) < 2:
+		case len(versions) == 2 && slices.Index(setting.Versions, versions[1])-slices.Index(setting.Versions, versions[0]) == 1:
+		default:
+			t.Errorf("at %s there were pods of %v", s.At.Format(time.TimeOnly), versions)
+			return
+		}
+	}
+}
+
+// awaitRuntime waits until all pods of the gateway in a namespace are of one version.
+func awaitRuntime(t *testing.T, namespace, version string) {
+	t.Helper()
+	eventually(t, installLimit, "waiting for every pod of the gateway to be of "+version, func(ctx context.Context) error {
+		list := &corev1.PodList{}
+		if err := kubectl.GetJSON(ctx, list, "--namespace", namespace, "pods", "--selector="+v1alpha1.VirtualMCPServerLabel+"=team"); err != nil {
+			return err
+		}
+		if pods := byVersion(list); len(pods) != 1 || len(pods[version]) == 0 {
+			return fmt.Errorf("the pods are %v", pods)
+		}
+		return nil
+	})
+}

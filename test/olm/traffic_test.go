@@ -1,0 +1,152 @@
+//go:build e2e_olm
+
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package olm
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/vmcp-dev/vmcp-operator/test/harness"
+)
+
+const (
+	// callInterval is how often each client calls, however long the answers take.
+	callInterval = 10 * time.Millisecond
+	// callLimit is how long an answer may take before the call counts as failed.
+	callLimit = 20 * time.Second
+	// callsAtOnce is how many calls of a client may wait for their answers.
+	callsAtOnce = 256
+
+	// legacy has sessions, modern has none.
+	legacy, modern = "2025-11-25", "2026-07-28"
+
+	calledTool = "everything_test_simple_text"
+)
+
+// traffic is a client that calls a tool again and again, in one session.
+type traffic struct {
+	revision string
+	session  *mcp.ClientSession
+	cancel   context.CancelFunc
+	done     chan struct{}
+
+	mu       sync.Mutex
+	answered []time.Time // in the order of the answers
+	failed   []error
+	slowest  time.Duration
+}
+
+// startTraffic opens a session of a protocol revision and calls from then on. Only its context ends it before stop does.
+func startTraffic(t *testing.T, endpoint, revision string) *traffic {
+	t.Helper()
+	client := mcp.NewClient(&mcp.Implementation{Name: "vmcp-e2e-olm", Version: "1"}, nil)
+	var session *mcp.ClientSession
+	// The runtime is Ready before kube-proxy routes to it.
+	eventually(t, startLimit, "opening a session of "+revision, func(ctx context.Context) error {
+		var err error
+		// The session's streams live longer than this attempt.
+		session, err = client.Connect(context.WithoutCancel(ctx), &mcp.StreamableClientTransport{Endpoint: endpoint, MaxRetries: 100},
+			&mcp.ClientSessionOptions{ProtocolVersion: revision})
+		if err != nil {
+			return err
+		}
+		if got := session.InitializeResult().ProtocolVersion; got != revision {
+			return fmt.Errorf("client and gateway agreed on revision %s", got)
+		}
+		_, err = harness.CallText(ctx, session, calledTool, nil)
+		return err
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	x := &traffic{revision: revision, session: session, cancel: cancel, done: make(chan struct{})}
+	go x.run(ctx)
+	t.Cleanup(func() { x.stop() })
+	return x
+}
+
+func (x *traffic) run(ctx context.Context) {
+	defer close(x.done)
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	places := make(chan struct{}, callsAtOnce)
+	tick := time.NewTicker(callInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		places <- struct{}{}
+		calls.Go(func() {
+			x.call()
+			<-places
+		})
+	}
+}
+
+// call is not cut off when the test stops calling: what has begun counts.
+func (x *traffic) call() {
+	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	defer cancel()
+	began := time.Now()
+	text, err := harness.CallText(ctx, x.session, calledTool, nil)
+	if err == nil && !strings.Contains(text, "simple text") {
+		err = fmt.Errorf("the answer is %q", text)
+	}
+	ended := time.Now()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.slowest = max(x.slowest, ended.Sub(began))
+	if err != nil {
+		x.failed = append(x.failed, fmt.Errorf("at %s, after %s: %w", ended.Format(time.TimeOnly), ended.Sub(began).Round(time.Millisecond), err))
+		return
+	}
+	x.answered = append(x.answered, ended)
+}
+
+// stop ends calling and waits for the answers that are outstanding.
+func (x *traffic) stop() {
+	x.cancel()
+	<-x.done
+	_ = x.session.Close() // what it says then is not a call
+}
+
+// between counts the answers that came from one moment to another.
+func (x *traffic) between(from, to time.Time) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	n := 0
+	for _, at := range x.answered {
+		if !at.Before(from) && at.Before(to) {
+			n++
+		}
+	}
+	return n
+}
+
+// check fails the test if a call failed, and prints how many there were.
+func (x *traffic) check(t *testing.T) {
+	t.Helper()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	t.Logf("client of %s: %d calls answered, %d failed, the slowest took %s", x.revision, len(x.answered), len(x.failed), x.slowest.Round(time.Millisecond))
+	for i, err := range x.failed {
+		if i == 10 {
+			t.Errorf("and %d more", len(x.failed)-i)
+			break
+		}
+		t.Error(err)
+	}
+	if len(x.answered) == 0 {
+		t.Error("no call was answered")
+	}
+}

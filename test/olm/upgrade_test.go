@@ -1,0 +1,116 @@
+//go:build e2e_olm
+
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package olm
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vmcp-dev/vmcp-operator/test/harness"
+)
+
+// slowly makes each pod of the gateway count as available only after a while, so that OLM, given the chance, would start the second
+// upgrade before the gateways are through with the first.
+const slowly = `{"spec": {"patches": [{"target": {"kind": "Deployment"}, "patch": "[{\"op\": \"add\", \"path\": \"/spec/minReadySeconds\", \"value\": 15}]"}]}}`
+
+// TestUpgrade installs the oldest version from a catalog, offers two newer ones at once, and removes the operator, while clients of both
+// eras call a gateway all the time.
+func TestUpgrade(t *testing.T) {
+	const namespace, team = "vmcp-upgrade", "vmcp-upgrade-team"
+	first, last := setting.Versions[0], setting.Versions[len(setting.Versions)-1]
+	makeNamespaces(t, namespace, team)
+	operator := install(t, namespace, first)
+	apply(t, gatewayManifests(team))
+	must(t, "--namespace", team, "patch", "virtualmcpserver", "team", "--type=merge", "--patch", slowly)
+	awaitGateway(t, team)
+	awaitRuntime(t, team, first)
+
+	pods := podsOf(t, team)
+	upgrade, err := harness.Watch[clusterServiceVersion](t.Context(), kubectl, namespace, "clusterserviceversions", csvName(last))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	clients := []*traffic{startTraffic(t, endpoint(t, team), legacy), startTraffic(t, endpoint(t, team), modern)}
+	operator.offer(t, last)
+	operator.awaitVersion(t, last)
+	awaitRuntime(t, team, last)
+	awaitGateway(t, team)
+
+	states := pods.Since(began)
+	if err := pods.Err(); err != nil {
+		t.Fatal("following the pods:", err)
+	}
+	t.Run("both rolls happened while clients called", func(t *testing.T) { rolled(t, periods(states), clients) })
+	t.Run("the second upgrade waited for the first to be rolled out", func(t *testing.T) {
+		oneAtATime(t, states)
+		waited(t, upgrade.Since(began), periods(states))
+	})
+	t.Run("uninstalling keeps what was declared, and gateways serve", func(t *testing.T) {
+		operator.remove(t)
+		if got := must(t, "--namespace", team, "get", "virtualmcpservers,mcpgroups,mcpbackends", "--output=name"); len(got) == 0 {
+			t.Error("nothing is left of what was declared")
+		} else {
+			t.Logf("left are %q", got)
+		}
+		since := time.Now()
+		time.AfterFunc(5*time.Second, clients[0].cancel)
+		<-clients[0].done
+		if n := clients[0].between(since, time.Now()); n < 100 {
+			t.Errorf("without the operator %d calls were answered in 5 s", n)
+		}
+	})
+	for _, client := range clients {
+		client.stop()
+		client.check(t)
+	}
+	t.Logf("%s in all", time.Since(began).Round(time.Second))
+}
+
+// rolled fails the test unless pods of every version followed one another, each of them while calls were answered.
+func rolled(t *testing.T, periods []period, clients []*traffic) {
+	t.Helper()
+	var versions []string
+	for _, p := range periods {
+		versions = append(versions, p.version)
+		calls := 0
+		for _, client := range clients {
+			calls += client.between(p.from, p.to)
+		}
+		t.Logf("v%s ran from %s to %s in %v; %d calls were answered in that time",
+			p.version, p.from.Format(time.TimeOnly), p.to.Format(time.TimeOnly), p.pods, calls)
+		if calls == 0 || len(p.pods) < 2 {
+			t.Errorf("v%s: %d pods, %d calls", p.version, len(p.pods), calls)
+		}
+	}
+	if !slices.Equal(versions, setting.Versions) {
+		t.Errorf("pods of %v ran, want %v", versions, setting.Versions)
+	}
+}
+
+// waited fails the test unless OLM was told to wait before it installed the last version, and went on when no pod of the first was left.
+func waited(t *testing.T, states []harness.State[clusterServiceVersion], periods []period) {
+	t.Helper()
+	var told, went time.Time
+	for _, s := range states {
+		status := s.Object.Status
+		switch {
+		case told.IsZero() && status.Reason == reasonNotUpgradeable:
+			told = s.At
+			t.Logf("at %s OLM held the upgrade back: %s", s.At.Format(time.TimeOnly), status.Message)
+		case went.IsZero() && (status.Phase == phaseInstallReady || status.Phase == phaseInstalling):
+			went = s.At
+			t.Logf("at %s OLM went on", s.At.Format(time.TimeOnly))
+		}
+	}
+	if told.IsZero() || went.IsZero() {
+		t.Errorf("OLM was told to wait at %s, and installed at %s", told, went)
+	}
+	if oldest := periods[0]; went.Before(oldest.to) {
+		t.Errorf("OLM went on at %s, when pods of v%s were there until %s", went.Format(time.TimeOnly), oldest.version, oldest.to.Format(time.TimeOnly))
+	}
+}
