@@ -28,10 +28,11 @@ olm-up: $(BIN)/cluster
 E2E_OLM_FLAGS ?=
 
 .PHONY: e2e-olm
-e2e-olm: olm-up $(E2E_OLM_IMAGES) $(BIN)/images/demo-everything.tar $(OPERATOR_SDK) $(GOTESTSUM) ## Install by OLM, use, upgrade under load, uninstall, on a cluster of our own. Needs root.
+e2e-olm: olm-up $(E2E_OLM_IMAGES) $(BIN)/images/bundle.tar $(BIN)/images/catalog.tar $(BIN)/images/demo-everything.tar $(OPERATOR_SDK) $(GOTESTSUM) ## Install by OLM, use, upgrade under load, uninstall, on a cluster of our own. Needs root.
 	@$(STEP) "load images" $(BIN)/cluster load-image $(BIN)/images/demo-everything.tar $(E2E_OLM_IMAGES)
+	@$(STEP) "push bundle and catalog" $(BIN)/cluster push-image $(BIN)/images/bundle.tar $(BIN)/images/catalog.tar
 	@eval "$$($(BIN)/cluster env)"; \
 	VMCP_TOOLS="$(CURDIR)/$(BIN)" VMCP_OPERATOR_SDK="$(CURDIR)/$(OPERATOR_SDK)" VMCP_VERSIONS="$(E2E_OLM_VERSIONS) $(VERSION)" \
-	IMAGE_REGISTRY=$(IMAGE_REGISTRY) IMAGE_TAG=$(IMAGE_TAG) \
+	IMAGE_REGISTRY=$(IMAGE_REGISTRY) IMAGE_TAG=$(IMAGE_TAG) CATALOG_IMAGE=$(CATALOG_IMAGE) \
 	CGO_ENABLED=0 $(STEP) "end-to-end tests with OLM" $(GOTESTSUM) --format standard-verbose -- \
 		-trimpath -tags e2e_olm -count=1 -timeout 30m $(E2E_OLM_FLAGS) ./test/olm/...

@@ -42,13 +42,21 @@ type installation struct {
 // version is installed.
 func install(t *testing.T, namespace, version string, targets ...string) installation {
 	t.Helper()
+	i := installation{namespace}
+	i.offer(t, version)
+	i.subscribe(t, targets...)
+	i.awaitVersion(t, version)
+	return i
+}
+
+// subscribe asks OLM to install what the catalog has, for some target namespaces; none means all.
+func (i installation) subscribe(t *testing.T, targets ...string) {
+	t.Helper()
 	group := "spec: {}"
 	if len(targets) > 0 {
 		group = "spec: {targetNamespaces: [" + strings.Join(targets, ", ") + "]}"
 	}
-	i := installation{namespace}
-	apply(t, i.catalogSource(version)+strings.NewReplacer("NAMESPACE", namespace, "SPEC", group, "CHANNEL", channel, "PACKAGE", packageName).Replace(`
----
+	apply(t, strings.NewReplacer("NAMESPACE", i.namespace, "SPEC", group, "CHANNEL", channel, "PACKAGE", packageName).Replace(`
 apiVersion: operators.coreos.com/v1
 kind: OperatorGroup
 metadata: {name: group, namespace: NAMESPACE}
@@ -59,27 +67,27 @@ kind: Subscription
 metadata: {name: PACKAGE, namespace: NAMESPACE}
 spec: {channel: CHANNEL, name: PACKAGE, source: catalog, sourceNamespace: NAMESPACE}
 `))
-	i.awaitVersion(t, version)
-	return i
 }
 
-// catalogSource serves what the catalog's image holds with OLM's own opm: the image has nothing else.
-func (i installation) catalogSource(version string) string {
-	return fmt.Sprintf(`
+// offer makes a catalog of all versions up to one, or gives it more than it had, and waits for nothing. OLM's own opm serves what the
+// catalog's image holds: the image has nothing else.
+func (i installation) offer(t *testing.T, version string) {
+	t.Helper()
+	i.catalog(t, catalogImage(version), "extractContent: {catalogDir: /configs}")
+}
+
+// catalog makes a CatalogSource of an image.
+func (i installation) catalog(t *testing.T, image, pod string) {
+	t.Helper()
+	apply(t, fmt.Sprintf(`
 apiVersion: operators.coreos.com/v1alpha1
 kind: CatalogSource
 metadata: {name: catalog, namespace: %s}
 spec:
   sourceType: grpc
   image: %s
-  grpcPodConfig: {securityContextConfig: restricted, extractContent: {catalogDir: /configs}}
-`, i.namespace, catalogImage(version))
-}
-
-// offer gives the catalog more versions, and waits for nothing.
-func (i installation) offer(t *testing.T, version string) {
-	t.Helper()
-	apply(t, i.catalogSource(version))
+  grpcPodConfig: {securityContextConfig: restricted, %s}
+`, i.namespace, image, pod))
 }
 
 // awaitVersion waits until a version is installed and the one before it is gone.

@@ -39,6 +39,8 @@ type environment struct {
 	Registry, Authority string
 	// ImageRegistry and ImageTag name the images of the demo's servers.
 	ImageRegistry, ImageTag string
+	// CatalogImage is the catalog that is released, with the bundle that is checked in.
+	CatalogImage string
 	// Versions are those that have images, in the order in which they replace one another; the last is the one of the tree.
 	Versions []string
 }
@@ -57,7 +59,7 @@ func fromEnvironment() (environment, error) {
 		Repository: repository, Tools: get("VMCP_TOOLS"), OperatorSDK: get("VMCP_OPERATOR_SDK"),
 		Registry: get("VMCP_REGISTRY"), Authority: get("VMCP_REGISTRY_CA"),
 		ImageRegistry: get("IMAGE_REGISTRY"), ImageTag: get("IMAGE_TAG"),
-		Versions: strings.Fields(get("VMCP_VERSIONS")),
+		CatalogImage: get("CATALOG_IMAGE"), Versions: strings.Fields(get("VMCP_VERSIONS")),
 	}
 	if len(missing) > 0 {
 		return e, fmt.Errorf("not set: %s (make e2e-olm sets them)", strings.Join(missing, ", "))

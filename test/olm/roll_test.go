@@ -21,6 +21,9 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/test/harness"
 )
 
+// gatewayPods selects the pods of a gateway.
+const gatewayPods = "--selector=" + v1alpha1.VirtualMCPServerLabel + "=team"
+
 // sampleInterval is how often the pods of a gateway are looked at.
 const sampleInterval = 250 * time.Millisecond
 
@@ -102,7 +105,7 @@ func awaitRuntime(t *testing.T, namespace, version string) {
 	t.Helper()
 	eventually(t, installLimit, "waiting for every pod of the gateway to be of "+version, func(ctx context.Context) error {
 		list := &corev1.PodList{}
-		if err := kubectl.GetJSON(ctx, list, "--namespace", namespace, "pods", "--selector="+v1alpha1.VirtualMCPServerLabel+"=team"); err != nil {
+		if err := kubectl.GetJSON(ctx, list, "--namespace", namespace, "pods", gatewayPods); err != nil {
 			return err
 		}
 		if pods := byVersion(list); len(pods) != 1 || len(pods[version]) == 0 {
