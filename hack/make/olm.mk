@@ -35,4 +35,8 @@ e2e-olm: olm-up $(E2E_OLM_IMAGES) $(BIN)/images/bundle.tar $(BIN)/images/catalog
 	VMCP_TOOLS="$(CURDIR)/$(BIN)" VMCP_OPERATOR_SDK="$(CURDIR)/$(OPERATOR_SDK)" VMCP_VERSIONS="$(E2E_OLM_VERSIONS) $(VERSION)" \
 	IMAGE_REGISTRY=$(IMAGE_REGISTRY) IMAGE_TAG=$(IMAGE_TAG) CATALOG_IMAGE=$(CATALOG_IMAGE) \
 	CGO_ENABLED=0 $(STEP) "end-to-end tests with OLM" $(GOTESTSUM) --format standard-verbose -- \
-		-trimpath -tags e2e_olm -count=1 -timeout 30m $(E2E_OLM_FLAGS) ./test/olm/...
+		-trimpath -tags e2e_olm -count=1 -timeout 40m $(E2E_OLM_FLAGS) ./test/olm/...
+ifeq ($(E2E_OLM_FLAGS),)
+	@eval "$$($(BIN)/cluster env)"; CGO_ENABLED=0 $(STEP) "commands of the docs for OLM" $(GOTESTSUM) --format standard-verbose -- \
+		-trimpath -tags e2e -count=1 -timeout 20m -run TestOLMStory ./test/docs/
+endif

@@ -76,12 +76,16 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	ctx := context.Background()
-	err := prepare(ctx)
-	if err != nil {
+	if err := prepare(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e-olm: setting up:", err)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	if err := clean(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e-olm: cleaning up:", err)
+		return 1
+	}
+	return code
 }
 
 // prepare makes bundles and catalogs, and removes what an interrupted run left.
@@ -93,7 +97,7 @@ func prepare(ctx context.Context) error {
 	if kubectl, err = harness.FromEnvironment(); err != nil {
 		return err
 	}
-	if err := removeNamespaces(ctx); err != nil {
+	if err := clean(ctx); err != nil {
 		return err
 	}
 	return publish(ctx)
@@ -102,8 +106,12 @@ func prepare(ctx context.Context) error {
 // testLabel marks the namespaces of these tests.
 const testLabel = "vmcp.dev/e2e-olm"
 
-func removeNamespaces(ctx context.Context) error {
-	_, err := kubectl.Run(ctx, "delete", "namespace", "--selector="+testLabel, "--ignore-not-found", "--wait", "--timeout=3m")
+// clean removes what the tests make, and the CRDs, which OLM leaves.
+func clean(ctx context.Context) error {
+	if _, err := kubectl.Run(ctx, "delete", "namespace", "--selector="+testLabel, "--ignore-not-found", "--wait", "--timeout=3m"); err != nil {
+		return err
+	}
+	_, err := kubectl.Run(ctx, "delete", "--kustomize="+filepath.Join(setting.Repository, "config/crd"), "--ignore-not-found", "--wait", "--timeout=3m")
 	return err
 }
 
