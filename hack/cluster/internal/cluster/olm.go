@@ -20,6 +20,7 @@ import (
 
 const (
 	registryTimeout  = 30 * time.Second
+	pushTimeout      = 5 * time.Minute
 	discoveryTimeout = time.Minute
 	olmTimeout       = 5 * time.Minute
 	// mirrorFile tells containerd where images are pulled from; it is read at every pull.
@@ -144,6 +145,8 @@ func (c *Cluster) pushImage(ctx context.Context, archive string) (string, error)
 	if err != nil {
 		return "", err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, pushTimeout, fmt.Errorf("not through after %v", pushTimeout))
+	defer cancel()
 	_, path, _ := strings.Cut(ref, "/")
 	return image.Push(ctx, archive, c.Config.Registry()+"/"+path, image.PushOptions{Authority: c.Config.Authority()})
 }

@@ -20,7 +20,12 @@ func main() {
 	cert := flag.String("cert", "", "certificate file")
 	key := flag.String("key", "", "key file of the certificate")
 	flag.Parse()
+	// The library reads the body of one upload at a time. Over HTTP/2 the others, which share its connection, would fill the
+	// connection's window meanwhile, and all would wait for ever.
+	oneAtATime := &http.Protocols{}
+	oneAtATime.SetHTTP1(true)
 	server := http.Server{
+		Protocols:         oneAtATime,
 		Addr:              *listen,
 		Handler:           registry.New(registry.WithBlobHandler(registry.NewDiskBlobHandler(*blobs)), registry.WithReferrersSupport(true)),
 		ReadHeaderTimeout: 10 * time.Second,
