@@ -6,8 +6,8 @@ ARG CATALOG_DIR
 LABEL operators.operatorframework.io.index.configs.v1=/configs
 COPY bin/tools/opm bin/tools/grpc_health_probe /bin/
 COPY ${CATALOG_DIR}/vmcp-operator /configs/vmcp-operator
-# opm makes its cache where it finds nothing, in a folder that it may write into; a folder is in an image with a file.
+# opm builds its cache by way of /tmp, which therefore has to be there, in a folder with nothing else in it.
 COPY --chown=1001:1001 LICENSE /tmp/
 USER 1001:1001
 ENTRYPOINT ["/bin/opm"]
-CMD ["serve", "/configs", "--cache-dir=/tmp/cache", "--cache-enforce-integrity=false"]
+CMD ["serve", "/configs", "--cache-dir=/tmp/opm", "--cache-enforce-integrity=false"]

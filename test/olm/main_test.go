@@ -23,7 +23,7 @@ import (
 const (
 	// What takes long is the start of pods on a busy machine, and OLM, which looks at many things every few seconds only.
 	startLimit   = 3 * time.Minute
-	installLimit = 5 * time.Minute
+	installLimit = 4 * time.Minute
 )
 
 var (
