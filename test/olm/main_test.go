@@ -120,7 +120,7 @@ func makeNamespaces(t *testing.T, names ...string) {
 	t.Helper()
 	var manifests strings.Builder
 	for _, name := range names {
-		fmt.Fprintf(&manifests, "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {%s: %q}}\n", name, testLabel, t.Name())
+		fmt.Fprintf(&manifests, "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {%s: \"true\"}}\n", name, testLabel)
 	}
 	apply(t, manifests.String())
 	t.Cleanup(func() {
