@@ -149,7 +149,8 @@ func checkPods(r *result, pods []corev1.Pod) error {
 			r.fail("Set what the Pod Security Standard restricted asks for.", "pod %s is not restricted: %s", p.Name, verdict.ForbiddenDetail())
 		}
 		for _, c := range p.Spec.Containers {
-			if c.SecurityContext == nil || c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
+			// The images of workloads are somebody else's, and may have to write there.
+			if c.Name == gatewayContainer && (c.SecurityContext == nil || c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem) {
 				r.fail("Set readOnlyRootFilesystem.", "container %s of pod %s may write to its image", c.Name, p.Name)
 			}
 		}
@@ -164,17 +165,21 @@ func testDegraded(ctx context.Context, r *result) error {
 		if err := g.scale(ctx, 0); err != nil {
 			return err
 		}
-		if err := g.await(ctx, r, v1alpha1.PhaseDegraded); err != nil {
+		// On its way there it may be slow, which is Degraded too.
+		err := g.await(ctx, r, v1alpha1.PhaseDegraded, "without "+g.shaky(), func(s *v1alpha1.VirtualMCPServer) string {
+			for _, b := range s.Status.DiscoveredBackends {
+				if b.Status.Served() != (b.Name == g.steady()) {
+					return fmt.Sprintf("backend %s is %s (%s: %s)", b.Name, b.Status, b.Reason, b.Message)
+				}
+			}
+			return ""
+		})
+		if err != nil {
 			return err
 		}
 		s, err := g.server(ctx)
 		if err != nil {
 			return err
-		}
-		for _, b := range s.Status.DiscoveredBackends {
-			if served := b.Status.Served(); served != (b.Name == g.steady()) {
-				r.fail("Report each backend as it is.", "backend %s is %s (%s: %s)", b.Name, b.Status, b.Reason, b.Message)
-			}
 		}
 		if !strings.Contains(s.Status.Message, g.shaky()) {
 			r.fail("Name the backend in the message.", "the message does not name %s: %s", g.shaky(), s.Status.Message)
@@ -182,7 +187,7 @@ func testDegraded(ctx context.Context, r *result) error {
 		if err := g.scale(ctx, 1); err != nil {
 			return err
 		}
-		return g.await(ctx, r, v1alpha1.PhaseReady)
+		return g.await(ctx, r, v1alpha1.PhaseReady, "with both backends", nil)
 	})
 }
 

@@ -210,24 +210,26 @@ func TestCheckPods(t *testing.T) {
 				SecurityContext: &corev1.PodSecurityContext{
 					RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 				},
-				Containers: []corev1.Container{{Name: "c", SecurityContext: &corev1.SecurityContext{
+				Containers: []corev1.Container{{Name: gatewayContainer, SecurityContext: &corev1.SecurityContext{
 					AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
 					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 				}}},
 			},
 		}
 	}
-	root, writable := restricted(), restricted()
+	root, writable, workload := restricted(), restricted(), restricted()
 	root.Spec.SecurityContext.RunAsNonRoot = nil
 	writable.Spec.Containers[0].SecurityContext.ReadOnlyRootFilesystem = nil
+	workload.Spec.Containers[0].Name, workload.Spec.Containers[0].SecurityContext.ReadOnlyRootFilesystem = "mcp", nil
 	for name, c := range map[string]struct {
 		pod  corev1.Pod
 		want []string
 	}{
-		"as it should be":         {pod: restricted()},
-		"may be root":             {pod: root, want: []string{"pod p is not restricted"}},
-		"may write to its image":  {pod: writable, want: []string{"container c of pod p may write"}},
-		"without any restriction": {pod: corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c"}}}}, want: []string{"not restricted", "may write"}},
+		"as it should be":                   {pod: restricted()},
+		"a workload may write to its image": {pod: workload},
+		"may be root":                       {pod: root, want: []string{"pod p is not restricted"}},
+		"may write to its image":            {pod: writable, want: []string{"container vmcp of pod p may write"}},
+		"without any restriction":           {pod: corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: gatewayContainer}}}}, want: []string{"not restricted", "may write"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -35,6 +35,8 @@ const (
 	cleanupTimeout = 30 * time.Second
 
 	instanceLabel = "app.kubernetes.io/instance"
+	// gatewayContainer is the container of a gateway in its pod.
+	gatewayContainer = "vmcp"
 )
 
 // gateway is a VirtualMCPServer over a group of two backends, both the MCP server in the tests' own image: steady stays, and shaky may be
@@ -86,7 +88,7 @@ func newGateway(ctx context.Context, r *result) (*gateway, error) {
 			return g, fmt.Errorf("making %s: %w", o.GetName(), err)
 		}
 	}
-	err = g.await(ctx, r, v1alpha1.PhaseReady)
+	err = g.await(ctx, r, v1alpha1.PhaseReady, "at first", nil)
 	return g, err
 }
 
@@ -122,22 +124,26 @@ func (g *gateway) server(ctx context.Context) (*v1alpha1.VirtualMCPServer, error
 	return s, nil
 }
 
-// await waits for a phase.
-func (g *gateway) await(ctx context.Context, r *result, want v1alpha1.Phase) error {
+// await waits for a phase, and until check, which may be nil, finds nothing wrong. when says which of several waits it is.
+func (g *gateway) await(ctx context.Context, r *result, want v1alpha1.Phase, when string, check func(*v1alpha1.VirtualMCPServer) string) error {
 	began := time.Now()
-	err := until(ctx, "the phase "+string(want), "Look at the status of the VirtualMCPServer and the logs of its pod, and of the operator: does it watch this namespace?",
+	err := until(ctx, fmt.Sprintf("the phase %s %s", want, when),
+		"Look at the status of the VirtualMCPServer and the logs of its pod, and of the operator: does it watch this namespace?",
 		func(ctx context.Context) (string, error) {
 			s, err := g.server(ctx)
-			if err != nil {
+			switch {
+			case err != nil:
 				return "", err
-			}
-			if s.Status.Phase == want && s.Status.ObservedGeneration == s.Generation {
+			case s.Status.Phase != want || s.Status.ObservedGeneration != s.Generation:
+				return fmt.Sprintf("the phase is %q: %s", s.Status.Phase, s.Status.Message), nil
+			case check != nil:
+				return check(s), nil
+			default:
 				return "", nil
 			}
-			return fmt.Sprintf("the phase is %q: %s", s.Status.Phase, s.Status.Message), nil
 		})
 	if err == nil {
-		r.logf("%s after %s", want, time.Since(began).Round(time.Second))
+		r.logf("%s %s after %s", want, when, time.Since(began).Round(time.Second))
 	}
 	return err
 }

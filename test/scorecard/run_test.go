@@ -96,8 +96,12 @@ func TestScorecard(t *testing.T) {
 	for _, r := range results {
 		if tests[r.Name] != nil {
 			ours++
+			if len(r.Suggestions) > 0 {
+				t.Errorf("%s has suggestions: %q", r.Name, r.Suggestions)
+			}
 		}
-		if r.State != v1alpha3.PassState || len(r.Suggestions) > 0 {
+		// Suite olm suggests a status for each example that has none; a test of the bundle wants one example with it of each kind.
+		if r.State != v1alpha3.PassState {
 			t.Errorf("%s is %s: %q, suggestions %q", r.Name, r.State, r.Errors, r.Suggestions)
 		}
 	}
