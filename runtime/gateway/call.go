@@ -246,12 +246,20 @@ func (c *call) strip() {
 	c.m, c.v = &m, &v
 }
 
-// relay sends the request to its backend and the answer to the client.
-func (c *call) relay() {
+// upstream finds the backend of the request, and answers the request if it is not served.
+func (c *call) upstream() (relay.Upstream, bool) {
 	upstream, served := c.edition.upstreams.Upstream(c.target)
 	if !served {
 		c.edition.upstreams.Missed(c.target)
 		c.failAtBackend(backend.Classify(c.target, backend.ErrNotServed))
+	}
+	return upstream, served
+}
+
+// relay sends the request to its backend and the answer to the client.
+func (c *call) relay() {
+	upstream, served := c.upstream()
+	if !served {
 		return
 	}
 	exchange := upstream.Exchange

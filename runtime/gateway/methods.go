@@ -191,10 +191,8 @@ func (c *call) resourceSession() (*client, relay.Session, bool) {
 		return nil, nil, false
 	}
 	c.target = entry.Backend
-	upstream, served := c.edition.upstreams.Upstream(c.target)
+	upstream, served := c.upstream()
 	if !served {
-		c.edition.upstreams.Missed(c.target)
-		c.failAtBackend(backend.Classify(c.target, backend.ErrNotServed))
 		return nil, nil, false
 	}
 	owner, refusal := c.remember()
