@@ -71,11 +71,15 @@ func periods(states []harness.State[corev1.PodList]) []period {
 	return list
 }
 
-// byVersion are the names of pods by the version of their runtime, which is the tag of its image.
+// byVersion are the names of pods by the version of their runtime, which is the tag of its image. A pod that was told to end has been
+// replaced, and is not among them: it may take half a minute to let its last requests finish.
 func byVersion(list *corev1.PodList) map[string][]string {
 	pods := map[string][]string{}
 	for i := range list.Items {
 		pod := &list.Items[i]
+		if pod.DeletionTimestamp != nil {
+			continue
+		}
 		for _, container := range pod.Spec.Containers {
 			if _, tag, ok := strings.Cut(container.Image, "/vmcp-runtime:v"); ok {
 				pods[tag] = append(pods[tag], pod.Name)
