@@ -6,8 +6,10 @@ ARG CATALOG_DIR
 LABEL operators.operatorframework.io.index.configs.v1=/configs
 COPY bin/tools/opm bin/tools/grpc_health_probe /bin/
 COPY ${CATALOG_DIR}/vmcp-operator /configs/vmcp-operator
-# opm builds its cache by way of /tmp, which therefore has to be there, in a folder with nothing else in it.
-COPY --chown=1001:1001 LICENSE /tmp/
+COPY LICENSE /licenses/
+# opm unpacks the catalog into a cache. /dev/shm is there in every container, whatever its user (OpenShift picks one) and even if the
+# root file system is read-only.
+ENV TMPDIR=/dev/shm
 USER 1001:1001
 ENTRYPOINT ["/bin/opm"]
-CMD ["serve", "/configs", "--cache-dir=/tmp/opm", "--cache-enforce-integrity=false"]
+CMD ["serve", "/configs", "--cache-dir=/dev/shm/opm", "--cache-enforce-integrity=false"]
