@@ -47,6 +47,10 @@ $(BIN)/images/runtime.tar: Dockerfile $(BIN)/vmcp $(BIN)/imagetool $(BIN)/images
 	$(call image,$<,runtime,$(RUNTIME_IMAGE))
 $(BIN)/images/demo-%.tar: hack/mcp-servers/Dockerfile $(BIN)/mcp-servers/% $(BIN)/imagetool $(BIN)/images/names
 	$(call image,$<,$*,$(call demo-image,$*))
+# The server of docs/install.md, under the name and version that its authors publish it as.
+PUBLISHED_SERVER := quay.io/containers/kubernetes_mcp_server:$(shell awk '$$1 == "github.com/containers/kubernetes-mcp-server" { print $$2 }' hack/mcp-servers/kubernetes/go.mod)
+$(BIN)/images/published-kubernetes.tar: hack/mcp-servers/Dockerfile $(BIN)/mcp-servers/kubernetes $(BIN)/imagetool
+	$(call image,$<,kubernetes,$(PUBLISHED_SERVER))
 # Servers of the end-to-end tests' own; the demo has none.
 E2E_SERVERS := tokenserver faultyserver
 $(E2E_SERVERS:%=$(BIN)/e2e/%): $(BIN)/e2e/%: FORCE

@@ -46,7 +46,8 @@ faults: cluster-up load-images $(GOTESTSUM) ## Kill, freeze and cut off runtimes
 	$(call on-cluster,faults,-run '^TestFault' -parallel 6)
 
 .PHONY: e2e-docs
-e2e-docs: cluster-down load-images $(KUSTOMIZE) $(GOTESTSUM) ## The commands of docs/install.md, operations.md and upgrade.md, as they stand there, on a fresh cluster. Needs root.
+e2e-docs: cluster-down load-images $(BIN)/images/published-kubernetes.tar $(KUSTOMIZE) $(GOTESTSUM) ## The commands of docs/install.md, operations.md and upgrade.md, as they stand there, on a fresh cluster. Needs root.
+	@$(STEP) "load the server of the docs" $(BIN)/cluster load-image $(BIN)/images/published-kubernetes.tar
 	@eval "$$($(BIN)/cluster env)"; CGO_ENABLED=0 $(STEP) "commands of the docs" $(GOTESTSUM) --format standard-verbose \
 		-- -trimpath -tags e2e -count=1 -timeout 20m -run TestKustomizeStory ./test/docs/
 
