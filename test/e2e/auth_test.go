@@ -29,31 +29,6 @@ kind: Secret
 metadata: {name: locked-server}
 stringData: {alice: token-of-alice, bob: token-of-bob}
 ---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: locked}
-spec:
-  selector: {matchLabels: {app: locked}}
-  template:
-    metadata: {labels: {app: locked}}
-    spec:
-      automountServiceAccountToken: false
-      terminationGracePeriodSeconds: 2
-      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
-      containers:
-      - name: server
-        image: IMAGE
-        imagePullPolicy: IfNotPresent
-        readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
-        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-        volumeMounts: [{name: tokens, mountPath: /tokens}]
-      volumes: [{name: tokens, secret: {secretName: locked-server}}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: locked}
-spec: {selector: {app: locked}, ports: [{port: 80, targetPort: 8080}]}
----
 {apiVersion: vmcp.dev/v1alpha1, kind: MCPGroup, metadata: {name: locked}}
 ---
 apiVersion: vmcp.dev/v1alpha1
@@ -81,7 +56,7 @@ func TestOutgoingAuth(t *testing.T) {
 }
 
 func outgoingAuth(t *testing.T, source v1alpha1.OutgoingAuthSource) {
-	apply(t, strings.NewReplacer("IMAGE", tokenServer(), "SOURCE", string(source)).Replace(locked))
+	apply(t, tokenServer("locked", "locked-server").manifests(t)+strings.ReplaceAll(locked, "SOURCE", string(source)))
 	awaitBackend(t, "token", startLimit, v1alpha1.BackendUnauthenticated, v1alpha1.ReasonUnauthorized)
 	awaitBackend(t, "open", startLimit, v1alpha1.BackendReady, "")
 	awaitPhase(t, "locked", changeLimit, v1alpha1.PhaseDegraded)
@@ -214,7 +189,7 @@ func clusterEndpoint(t *testing.T, name string) string {
 
 // TestModeSwitch switches a gateway that is in use between the modes, there and back.
 func TestModeSwitch(t *testing.T) {
-	apply(t, strings.NewReplacer("IMAGE", tokenServer(), "SOURCE", string(v1alpha1.OutgoingAuthSourceDiscovered)).Replace(locked))
+	apply(t, tokenServer("locked", "locked-server").manifests(t)+strings.ReplaceAll(locked, "SOURCE", string(v1alpha1.OutgoingAuthSourceDiscovered)))
 	apply(t, `
 apiVersion: v1
 kind: Secret

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -31,31 +30,7 @@ type faultyServer struct {
 // newFaultyServer starts one that has no faults yet.
 func newFaultyServer(t *testing.T, name string) *faultyServer {
 	t.Helper()
-	apply(t, strings.NewReplacer("NAME", name, "IMAGE", ownImage("faultyserver")).Replace(`
-apiVersion: v1
-kind: Service
-metadata: {name: NAME}
-spec: {selector: {app: NAME}, ports: [{port: 80, targetPort: 8080}]}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: NAME}
-spec:
-  selector: {matchLabels: {app: NAME}}
-  template:
-    metadata: {labels: {app: NAME}}
-    spec:
-      automountServiceAccountToken: false
-      terminationGracePeriodSeconds: 0
-      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
-      containers:
-      - name: server
-        image: IMAGE
-        imagePullPolicy: IfNotPresent
-        readinessProbe: {tcpSocket: {port: 8081}, periodSeconds: 1}
-        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-`))
-	must(t, "rollout", "status", "deployment/"+name, "--timeout="+startLimit.String())
+	server{name: name, image: ownImage("faultyserver"), ready: 8081}.start(t)
 	ip := must(t, "get", "pods", "--selector=app="+name, "--output=jsonpath={.items[0].status.podIP}")
 	return &faultyServer{control: "http://" + net.JoinHostPort(ip, "8081")}
 }

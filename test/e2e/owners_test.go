@@ -6,9 +6,7 @@
 package e2e
 
 import (
-	"cmp"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -43,12 +41,4 @@ func statusOwners(s *v1alpha1.VirtualMCPServer) (func(backend, field string) str
 		slices.Sort(owners)
 		return strings.Join(owners, ",")
 	}, nil
-}
-
-// tokenServer is the image of the MCP server that wants a token.
-func tokenServer() string { return ownImage("tokenserver") }
-
-// ownImage is the image of one of the servers that these tests have of their own.
-func ownImage(server string) string {
-	return cmp.Or(os.Getenv("IMAGE_REGISTRY"), "ghcr.io/vmcp-dev") + "/e2e-" + server + ":" + cmp.Or(os.Getenv("IMAGE_TAG"), "dev")
 }

@@ -7,7 +7,6 @@ package e2e
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -24,31 +23,6 @@ kind: Secret
 metadata: {name: refused-server}
 stringData: {alice: token-of-alice}
 ---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: refused}
-spec:
-  selector: {matchLabels: {app: refused}}
-  template:
-    metadata: {labels: {app: refused}}
-    spec:
-      automountServiceAccountToken: false
-      terminationGracePeriodSeconds: 0
-      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
-      containers:
-      - name: server
-        image: IMAGE
-        imagePullPolicy: IfNotPresent
-        readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
-        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-        volumeMounts: [{name: tokens, mountPath: /tokens}]
-      volumes: [{name: tokens, secret: {secretName: refused-server}}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: refused}
-spec: {selector: {app: refused}, ports: [{port: 80, targetPort: 8080}]}
----
 apiVersion: v1
 kind: Secret
 metadata: {name: refused, labels: {vmcp.dev/credential: "true"}}
@@ -64,8 +38,8 @@ spec: {type: headerInjection, headerInjection: {headerName: Authorization, secre
 // told apart from what is dead, nobody says Ready, and what is put right is used without a restart.
 func TestRefusedCredentials(t *testing.T) {
 	t.Parallel()
-	apply(t, strings.ReplaceAll(refused, "IMAGE", tokenServer()))
-	must(t, "rollout", "status", "deployment/refused", "--timeout="+startLimit.String())
+	apply(t, refused)
+	tokenServer("refused", "refused-server").start(t)
 	x := over(t, "refused", v1alpha1.PhaseFailed,
 		member{"refused-wrong", "refused", 80}, member{"refused-none", "refused", 80})
 	began := time.Now()

@@ -34,28 +34,6 @@ kind: MCPBackend
 metadata: {name: replicated-asks}
 spec: {groupRef: {name: replicated}, service: {name: replicated-asks, port: 80, path: /mcp}}
 ---
-apiVersion: v1
-kind: Service
-metadata: {name: replicated-asks}
-spec: {selector: {app: replicated-asks}, ports: [{port: 80, targetPort: 8080}]}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: replicated-asks}
-spec:
-  selector: {matchLabels: {app: replicated-asks}}
-  template:
-    metadata: {labels: {app: replicated-asks}}
-    spec:
-      automountServiceAccountToken: false
-      terminationGracePeriodSeconds: 0
-      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
-      containers:
-      - name: everything
-        image: IMAGE
-        args: [-http, ":8080", -stateless=false]
-        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
----
 apiVersion: vmcp.dev/v1alpha1
 kind: VirtualMCPServer
 metadata: {name: replicated}
@@ -66,8 +44,8 @@ spec: {groupRef: {name: replicated}, replicas: 2}
 // random: questions of a backend are answered, and calls resumed, wherever they land.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
-	image := must(t, "get", "deployment", "everything", "--output=jsonpath={.spec.template.spec.containers[0].image}")
-	apply(t, strings.ReplaceAll(replicated, "IMAGE", image))
+	asks := server{name: "replicated-asks", image: everythingImage(t), args: []string{"-http", ":8080", "-stateless=false"}}
+	apply(t, asks.manifests(t)+replicated)
 	eventually(t, startLimit, "waiting for every pod to serve the gateway", func(ctx context.Context) error {
 		s, err := getGateway(ctx, "replicated")
 		if err != nil {

@@ -88,8 +88,8 @@ func served(s *v1alpha1.VirtualMCPServer, phase v1alpha1.Phase) error {
 // They offer different resources: those keep their URIs, and a clash would be reported.
 func (x *subject) backends(t *testing.T) string {
 	t.Helper()
-	image := must(t, "get", "deployment", "everything", "--output=jsonpath={.spec.template.spec.containers[0].image}")
-	return strings.NewReplacer("NAME", x.name, "IMAGE", image).Replace(`
+	dies := server{name: x.name + "-dies", image: everythingImage(t), args: []string{"-http", ":8080"}}
+	return dies.manifests(t) + strings.ReplaceAll(`
 apiVersion: vmcp.dev/v1alpha1
 kind: MCPGroup
 metadata: {name: NAME}
@@ -104,29 +104,7 @@ kind: MCPBackend
 metadata: {name: NAME-dies}
 spec: {groupRef: {name: NAME}, service: {name: NAME-dies, port: 80, path: /mcp}}
 ---
-apiVersion: v1
-kind: Service
-metadata: {name: NAME-dies}
-spec: {selector: {app: NAME-dies}, ports: [{port: 80, targetPort: 8080}]}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: NAME-dies}
-spec:
-  selector: {matchLabels: {app: NAME-dies}}
-  template:
-    metadata: {labels: {app: NAME-dies}}
-    spec:
-      automountServiceAccountToken: false
-      terminationGracePeriodSeconds: 0
-      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
-      containers:
-      - name: everything
-        image: IMAGE
-        args: [-http, ":8080"]
-        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
----
-`)
+`, "NAME", x.name)
 }
 
 // edit changes the intent of a gateway.
