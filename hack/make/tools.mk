@@ -37,17 +37,18 @@ $(CRD_REF_DOCS): hack/tools/crd-ref-docs/go.mod hack/tools/crd-ref-docs/go.sum
 $(KWOK): hack/tools/kwok/go.mod hack/tools/kwok/go.sum
 	$(call build-tool,kwok,sigs.k8s.io/kwok/cmd/kwok)
 
+# What the local cluster has as well comes from its modules.
+CLUSTER_MODULES := hack/cluster/mods
+
 # operator-sdk writes its version into the bundle, and knows it only from its linker flags. Its tags leave out gpgme, which is C.
-SDK_VERSION = $(shell awk '$$1 == "github.com/operator-framework/operator-sdk" { print $$2 }' hack/tools/operator-sdk/go.mod)
+SDK_VERSION = $(shell awk '$$1 == "github.com/operator-framework/operator-sdk" { print $$2 }' $(CLUSTER_MODULES)/operator-sdk/go.mod)
 SDK_PACKAGE := github.com/operator-framework/operator-sdk/internal/version
 $(OPERATOR_SDK): TOOL_LDFLAGS = -X $(SDK_PACKAGE).Version=$(SDK_VERSION) -X $(SDK_PACKAGE).GitVersion=$(SDK_VERSION) \
 	-X $(SDK_PACKAGE).ImageVersion=$(SDK_VERSION)
-$(OPERATOR_SDK): hack/tools/operator-sdk/go.mod hack/tools/operator-sdk/go.sum
-	$(call build-tool,operator-sdk,github.com/operator-framework/operator-sdk/cmd/operator-sdk,-tags containers_image_openpgp)
+$(OPERATOR_SDK): $(CLUSTER_MODULES)/operator-sdk/go.mod $(CLUSTER_MODULES)/operator-sdk/go.sum
+	$(call build-tool,../cluster/mods/operator-sdk,github.com/operator-framework/operator-sdk/cmd/operator-sdk,-tags containers_image_openpgp)
 
-# Those that the local cluster has as well come from its modules. opm is pure Go here: file-based catalogs, no SQLite ones; its tags leave
-# out gpgme, too. A catalog image holds it and the probe.
-CLUSTER_MODULES := hack/cluster/mods
+# opm is pure Go here: file-based catalogs, no SQLite ones; its tags leave out gpgme, too. A catalog image holds it and the probe.
 $(OPM): TOOL_LDFLAGS = -X github.com/operator-framework/operator-registry/cmd/opm/version.opmVersion=$(shell awk '$$1 == "github.com/operator-framework/operator-registry" { print $$2 }' $(CLUSTER_MODULES)/opm/go.mod)
 $(OPM): $(CLUSTER_MODULES)/opm/go.mod $(CLUSTER_MODULES)/opm/go.sum
 	$(call build-tool,../cluster/mods/opm,github.com/operator-framework/operator-registry/cmd/opm,-tags json1$(COMMA)containers_image_openpgp)
