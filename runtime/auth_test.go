@@ -20,7 +20,6 @@ import (
 
 	configv1alpha1 "github.com/vmcp-dev/vmcp-operator/api/config/v1alpha1"
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
-	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
 )
 
 // guard lets requests with one value of Authorization pass, and counts all of them by value.
@@ -245,7 +244,7 @@ func TestAuth_StaticMode(t *testing.T) {
 	mount("absent", "")
 	entry := func(name string, s *mcpServer, secret string) configv1alpha1.Backend {
 		b := configv1alpha1.Backend{
-			Kind: backend.KindMCPBackend, Name: name, Source: v1alpha1.BackendSourceRemote, URL: s.url(),
+			Kind: v1alpha1.KindMCPBackend, Name: name, Source: v1alpha1.BackendSourceRemote, URL: s.url(),
 			Transport: v1alpha1.TransportStreamableHTTP, DeclaredTransport: v1alpha1.TransportStreamableHTTP,
 		}
 		if secret != "" {

@@ -143,7 +143,7 @@ func (d *discoverer) Run(ctx context.Context, publish func(discovery.Finding)) e
 
 func target(name, url string) backend.Target {
 	return backend.Target{
-		Key: backend.Key{Kind: backend.KindMCPBackend, Name: name}, Source: v1alpha1.BackendSourceRemote, URL: url,
+		Key: backend.Key{Kind: v1alpha1.KindMCPBackend, Name: name}, Source: v1alpha1.BackendSourceRemote, URL: url,
 		Transport: v1alpha1.TransportStreamableHTTP, DeclaredTransport: v1alpha1.TransportStreamableHTTP,
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 func TestIssuesOf(t *testing.T) {
 	offer := func(name string, tools ...string) catalog.Member {
-		m := catalog.Member{Key: backend.Key{Kind: backend.KindMCPBackend, Name: name}, Inventory: &backend.Inventory{}}
+		m := catalog.Member{Key: backend.Key{Kind: v1alpha1.KindMCPBackend, Name: name}, Inventory: &backend.Inventory{}}
 		for _, tool := range tools {
 			m.Inventory.Tools = append(m.Inventory.Tools, backend.Item{ID: tool, Raw: json.RawMessage(fmt.Sprintf(`{"name":%q}`, tool))})
 		}
@@ -26,8 +26,8 @@ func TestIssuesOf(t *testing.T) {
 	broken := offer("c", "broken")
 	broken.Inventory.Tools[0].Raw = json.RawMessage(`[]`)
 	drifted := []catalog.Drift{
-		{Backend: backend.Key{Kind: backend.KindMCPBackend, Name: "a"}, Tool: "one"},
-		{Backend: backend.Key{Kind: backend.KindMCPBackend, Name: "a"}, Tool: "excluded"},
+		{Backend: backend.Key{Kind: v1alpha1.KindMCPBackend, Name: "a"}, Tool: "one"},
+		{Backend: backend.Key{Kind: v1alpha1.KindMCPBackend, Name: "a"}, Tool: "excluded"},
 	}
 	rules := []v1alpha1.BackendTools{
 		{Backend: "a", Exclude: []v1alpha1.ToolPattern{"excluded"}, Overrides: []v1alpha1.ToolOverride{{Tool: "typo", Title: "T"}}},

@@ -37,7 +37,7 @@ func TestOneVerdict(t *testing.T) {
 func TestAnotherGroupComesInOneStep(t *testing.T) {
 	at := func(name, host string) backend.Target {
 		return backend.Target{
-			Key: backend.Key{Kind: backend.KindMCPBackend, Name: name}, URL: "http://" + host + "/mcp", Transport: v1alpha1.TransportStreamableHTTP,
+			Key: backend.Key{Kind: v1alpha1.KindMCPBackend, Name: name}, URL: "http://" + host + "/mcp", Transport: v1alpha1.TransportStreamableHTTP,
 		}
 	}
 	for name, next := range map[string][]discovery.Finding{

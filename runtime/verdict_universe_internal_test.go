@@ -112,7 +112,7 @@ func (u *universe) finding(group string) discovery.Finding {
 			host = u.one(allHosts)
 		}
 		b := backend.Target{
-			Key: backend.Key{Kind: backend.KindMCPBackend, Name: name}, Source: v1alpha1.BackendSourceRemote, URL: "http://" + host + "/mcp",
+			Key: backend.Key{Kind: v1alpha1.KindMCPBackend, Name: name}, Source: v1alpha1.BackendSourceRemote, URL: "http://" + host + "/mcp",
 			Transport: v1alpha1.TransportStreamableHTTP, DeclaredTransport: v1alpha1.TransportStreamableHTTP,
 		}
 		switch u.dice.IntN(8) {

@@ -12,9 +12,6 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/auth"
 )
 
-// KindMCPBackend is the kind of backends that MCPBackend objects describe.
-const KindMCPBackend = v1alpha1.KindMCPBackend
-
 // Key identifies a backend within a gateway. Two kinds may share a name.
 type Key struct {
 	Kind string

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var docs = backend.Key{Kind: backend.KindMCPBackend, Name: "docs"}
+var docs = backend.Key{Kind: v1alpha1.KindMCPBackend, Name: "docs"}
 
 // newClient makes a client of an address that is closed, with its connections, when the test ends.
 func newClient(t *testing.T, url string, transport v1alpha1.Transport, limits backend.Limits) *backend.Client {

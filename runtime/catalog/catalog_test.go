@@ -20,7 +20,7 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/catalog"
 )
 
-func key(name string) backend.Key { return backend.Key{Kind: backend.KindMCPBackend, Name: name} }
+func key(name string) backend.Key { return backend.Key{Kind: v1alpha1.KindMCPBackend, Name: name} }
 
 func item(field, id string) backend.Item {
 	raw, err := json.Marshal(map[string]string{field: id, "description": "of " + id})

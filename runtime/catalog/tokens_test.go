@@ -40,7 +40,7 @@ func TestBuild_EstimatesTokens(t *testing.T) {
 				}
 				inventory.Tools = append(inventory.Tools, backend.Item{ID: tool.Name, Raw: json.RawMessage(raw)})
 			}
-			s := catalog.Build([]catalog.Member{{Key: backend.Key{Kind: backend.KindMCPBackend, Name: "b"}, Inventory: inventory}},
+			s := catalog.Build([]catalog.Member{{Key: backend.Key{Kind: v1alpha1.KindMCPBackend, Name: "b"}, Inventory: inventory}},
 				v1alpha1.Aggregation{ConflictResolution: v1alpha1.ConflictResolution{Strategy: v1alpha1.ConflictResolutionPriority}})
 			if s.Tokens != c.want {
 				t.Errorf("%d tokens, want %d", s.Tokens, c.want)

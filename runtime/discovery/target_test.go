@@ -65,7 +65,7 @@ func TestTargetOf(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.want.Key = backend.Key{Kind: backend.KindMCPBackend, Name: "one"}
+			c.want.Key = backend.Key{Kind: v1alpha1.KindMCPBackend, Name: "one"}
 			got := discovery.TargetOf((&v1alpha1.MCPBackend{ObjectMeta: metav1.ObjectMeta{Name: "one", Namespace: "apps"}, Spec: c.spec}).Member())
 			if diff := cmp.Diff(c.want, got, cmpopts.EquateComparable(auth.Credential{})); diff != "" {
 				t.Errorf("target (-want +got):\n%s", diff)

@@ -109,7 +109,7 @@ func TestIndependentClientAndServers(t *testing.T) {
 	clients := backends{}
 	var members []catalog.Member
 	for _, name := range []string{"docs", "team"} {
-		key := backend.Key{Kind: backend.KindMCPBackend, Name: name}
+		key := backend.Key{Kind: v1alpha1.KindMCPBackend, Name: name}
 		client := independentBackend(t, key)
 		clients[key] = client
 		inventory, err := client.Inventory(t.Context())

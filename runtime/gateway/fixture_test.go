@@ -30,7 +30,7 @@ const (
 	modern = "2026-07-28"
 )
 
-var docs = backend.Key{Kind: backend.KindMCPBackend, Name: "docs"}
+var docs = backend.Key{Kind: v1alpha1.KindMCPBackend, Name: "docs"}
 
 // snapshot is a catalog of one backend, docs, from descriptions in JSON.
 func snapshot(inventory backend.Inventory) *catalog.Snapshot {

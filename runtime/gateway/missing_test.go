@@ -62,7 +62,7 @@ func TestMissingBackends(t *testing.T) {
 	offer := func(prompts []backend.Item, missing ...string) *catalog.Snapshot {
 		members := []catalog.Member{{Key: docs, Inventory: &backend.Inventory{Tools: items("name", `{"name":"search"}`), Prompts: prompts}}}
 		for _, name := range missing {
-			members = append(members, catalog.Member{Key: backend.Key{Kind: backend.KindMCPBackend, Name: name}})
+			members = append(members, catalog.Member{Key: backend.Key{Kind: v1alpha1.KindMCPBackend, Name: name}})
 		}
 		return catalog.Build(members, v1alpha1.Aggregation{})
 	}
@@ -99,7 +99,7 @@ func TestManyMissingBackends(t *testing.T) {
 	f := start(t, gateway.Options{})
 	var members []catalog.Member
 	for i := range 40 {
-		members = append(members, catalog.Member{Key: backend.Key{Kind: backend.KindMCPBackend, Name: fmt.Sprintf("b%02d", i)}})
+		members = append(members, catalog.Member{Key: backend.Key{Kind: v1alpha1.KindMCPBackend, Name: fmt.Sprintf("b%02d", i)}})
 	}
 	f.SetSnapshot(catalog.Build(members, v1alpha1.Aggregation{}))
 	h := f.handshake()

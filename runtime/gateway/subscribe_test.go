@@ -156,7 +156,7 @@ func (*replaceable) Missed(backend.Key) {}
 
 // TestSubscriptionsFollowTheBackend: one that is replaced is subscribed to anew, and since it may have changed meanwhile the client hears so.
 func TestSubscriptionsFollowTheBackend(t *testing.T) {
-	wiki := backend.Key{Kind: backend.KindMCPBackend, Name: "wiki"}
+	wiki := backend.Key{Kind: v1alpha1.KindMCPBackend, Name: "wiki"}
 	const uri = "file:///readme"
 	updated := `"method":"notifications/resources/updated","params":{`
 	at := func(key backend.Key, title string) *catalog.Snapshot {

@@ -30,7 +30,7 @@ var (
 func member(name string, s v1alpha1.BackendStatus, reason string) status.Backend {
 	b := status.Backend{
 		Target: backend.Target{
-			Key: backend.Key{Kind: backend.KindMCPBackend, Name: name}, Source: v1alpha1.BackendSourceRemote,
+			Key: backend.Key{Kind: v1alpha1.KindMCPBackend, Name: name}, Source: v1alpha1.BackendSourceRemote,
 			URL: "https://" + name + ".example.com/mcp", Transport: v1alpha1.TransportStreamableHTTP,
 			DeclaredTransport: v1alpha1.TransportStreamableHTTP,
 		},

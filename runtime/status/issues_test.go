@@ -21,7 +21,7 @@ import (
 
 func issue(reason, of, name string) status.Issue {
 	return status.Issue{
-		Reason: reason, Kind: "tool", Backend: backend.Key{Kind: backend.KindMCPBackend, Name: of}, Name: name,
+		Reason: reason, Kind: "tool", Backend: backend.Key{Kind: v1alpha1.KindMCPBackend, Name: of}, Name: name,
 		Message: fmt.Sprintf("tool %s of %s is a case of %s", name, of, reason),
 	}
 }

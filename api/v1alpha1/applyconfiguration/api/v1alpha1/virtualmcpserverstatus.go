@@ -14,7 +14,7 @@ import (
 // with apply.
 //
 // VirtualMCPServerStatus has two writers. The operator owns url, observedGeneration and the conditions GroupRefValid,
-// OperandRendered, RBACReady, ConfigReady, DeploymentReady, ServiceReady, RuntimeReporting and Stalled; the runtime owns
+// OperandRendered, RBACReady, ConfigReady, DeploymentReady, ServiceReady, RuntimeReporting, Stalled and Paused; the runtime owns
 // everything else. Each applies its own fields only (server-side apply, managers vmcp-operator and vmcp-runtime). While the
 // runtime does not report, the operator says so in its place: in phase, message, the condition Ready, backends.ready, and in the
 // status, reason, message and lastTransitionTime of the entries of discoveredBackends.
@@ -31,7 +31,7 @@ type VirtualMCPServerStatusApplyConfiguration struct {
 	// url is the address of the gateway's MCP endpoint. Written by the operator.
 	URL *string `json:"url,omitempty"`
 	// conditions are, written by the operator: GroupRefValid, OperandRendered, RBACReady, ConfigReady, DeploymentReady,
-	// ServiceReady, RuntimeReporting and Stalled; written by the runtime: Ready, BackendsDiscovered and CatalogReady.
+	// ServiceReady, RuntimeReporting, Stalled and Paused; written by the runtime: Ready, BackendsDiscovered and CatalogReady.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// discoveredBackends are the backends that the runtime found, and its verdict on each. Written by the runtime; in static mode source,
 	// url, transport, authType and authConfigRef by the operator.
