@@ -6,6 +6,7 @@ package runtime
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"k8s.io/client-go/rest"
 
@@ -34,10 +35,11 @@ type ClusterOptions struct {
 	Source v1alpha1.OutgoingAuthSource
 	// CredentialsDir is the folder below which the Secrets are mounted that a configuration of source inline names.
 	CredentialsDir string
-	// SessionKeysDir, Peering and Limits are as in Options.
+	// SessionKeysDir, Peering, Limits and ShutdownDelay are as in Options.
 	SessionKeysDir string
 	Peering        Peering
 	Limits         gateway.Limits
+	ShutdownDelay  time.Duration
 	// Version is the version of the program.
 	Version string
 	// Listen and AdminListen are as in Options.
@@ -87,6 +89,7 @@ func Cluster(ctx context.Context, o ClusterOptions) (Options, error) {
 		SessionKeysDir: o.SessionKeysDir,
 		Peering:        o.Peering,
 		Limits:         o.Limits,
+		ShutdownDelay:  o.ShutdownDelay,
 		Replica:        reporter,
 		Pauses:         pauses,
 		Metrics:        metrics,

@@ -64,6 +64,9 @@ type Options struct {
 	Peering Peering
 	// Limits bounds what clients can cost.
 	Limits gateway.Limits
+	// ShutdownDelay is how long the gateway serves as before after the runtime was told to end, for clients whom nobody has told
+	// yet that it leaves. Its answers send them away meanwhile (gateway.Retire).
+	ShutdownDelay time.Duration
 	// Replica tells which part this replica has. Nil means that there is no other.
 	Replica status.Replica
 	// Pauses notices that the process stood still. Nil means a detector of the runtime's own. Run runs it.
@@ -76,8 +79,8 @@ type Options struct {
 	Health health.Policy
 }
 
-// Run serves until ctx ends, then shuts down: it stops reporting and gives the report to another replica, lets the requests in
-// flight end, within 30 s, and closes the sessions with the backends. The error is nil when nothing failed before or in the shutdown.
+// Run serves until ctx ends, then shuts down: it stops reporting and gives the report to another replica, serves for ShutdownDelay, lets
+// the requests in flight end, within 30 s, and closes the sessions with the backends. The error is nil when nothing failed before or in the shutdown.
 func Run(ctx context.Context, o Options) error {
 	if o.Metrics == nil {
 		o.Metrics = telemetry.NewMetrics(o.Version)
@@ -147,7 +150,12 @@ func Run(ctx context.Context, o Options) error {
 	<-running.Done()
 	o.Logger.Info("Shutting down", "cause", context.Cause(running))
 	c.ready.Store(false)
+	g.Retire()
+	retired := time.After(o.ShutdownDelay)
 	reporting.Wait()
+	if ctx.Err() != nil { // otherwise something has failed
+		<-retired
+	}
 	drain(context.WithoutCancel(ctx), servers, g, o.Logger)
 	serving.Wait()
 	stopControl()

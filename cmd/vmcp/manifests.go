@@ -89,6 +89,7 @@ func serveManifests(cmd *cobra.Command, f serveFlags, log *logging) error {
 		SessionKeysDir: f.sessionKeys,
 		Peering:        peering,
 		Limits:         f.limits,
+		ShutdownDelay:  f.shutdownDelay,
 
 		Listening: func(gateway, admin net.Addr) {
 			if log.format != formatJSON { // whoever asks for JSON wants to read nothing else

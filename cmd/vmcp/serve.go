@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
@@ -34,6 +35,7 @@ type serveFlags struct {
 	peerListen          string
 	peers               []string
 	limits              gateway.Limits
+	shutdownDelay       time.Duration
 	pprofListen         string
 }
 
@@ -72,6 +74,8 @@ $KUBECONFIG, unless FILE lists them, and reports into the VirtualMCPServer $VMCP
 	cmd.Flags().StringVar(&f.sessionKeys, "session-keys-dir", "",
 		"folder with the keys that seal the ids of sessions, in files named current, previous and next of 32 bytes each; replicas share it, and it is read anew when it changes (default a key of this process)")
 	addLimits(cmd, &f.limits)
+	cmd.Flags().DurationVar(&f.shutdownDelay, "shutdown-delay", 0,
+		"how long to serve on after SIGTERM, while answers close their connections, so that whoever balances the load hears of it before the port closes")
 	cmd.Flags().StringVar(&f.peerListen, "peer-listen", "",
 		"TCP address for other replicas of this gateway, which have the same --session-keys-dir; they reach it at $POD_IP, if that is set (default none)")
 	cmd.Flags().StringSliceVar(&f.peers, "peers", nil,
@@ -125,7 +129,7 @@ func serveCluster(cmd *cobra.Command, f serveFlags, log *logging) error {
 	}
 	options, err := runtime.Cluster(cmd.Context(), runtime.ClusterOptions{
 		API: api, Name: name, Namespace: namespace, PodName: pod, ConfigFile: f.config, CredentialsDir: f.credentials,
-		SessionKeysDir: f.sessionKeys, Peering: peering, Limits: f.limits, Version: version.Version,
+		SessionKeysDir: f.sessionKeys, Peering: peering, Limits: f.limits, ShutdownDelay: f.shutdownDelay, Version: version.Version,
 		Source: v1alpha1.OutgoingAuthSource(os.Getenv("VMCP_OUTGOING_AUTH_SOURCE")),
 		Listen: orDefault(f.listen, "", gatewayPort), AdminListen: orDefault(f.adminListen, "", adminPort), Logger: logger,
 	})

@@ -89,6 +89,7 @@ type Gateway struct {
 	serving      atomic.Pointer[edition]
 	announcement *debounce
 
+	retired atomic.Bool
 	closing chan struct{} // closed when Close begins
 }
 
@@ -166,9 +167,15 @@ func (g *Gateway) announce() {
 	g.listens.wake()
 }
 
+// Retire has each answer from now on close its connection (RFC 9112, section 9.6); all else goes on. A client that uses a connection
+// again at the moment at which the server closes it loses its request. One that is told beforehand comes back by another connection, which
+// leads elsewhere as soon as the Service knows that this replica leaves.
+func (g *Gateway) Retire() { g.retired.Store(true) }
+
 // Close ends the open streams at once, lets the requests in flight end until ctx does, but no longer than 25 s, then ends those as well,
 // and closes the sessions with the backends. Requests that come later get 503. Close may be called again.
 func (g *Gateway) Close(ctx context.Context) error {
+	g.Retire()
 	if g.flights.close() {
 		close(g.closing)
 	}

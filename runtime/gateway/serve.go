@@ -24,6 +24,7 @@ const (
 // serveHTTP decides what concerns HTTP and not MCP, and hands on the rest.
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	g.extendDeadline(w)
+	g.parting(w.Header())
 	if why := g.refuseForeign(r); why != "" {
 		http.Error(w, why, http.StatusForbidden)
 		return
@@ -41,7 +42,7 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(backend.WithTrail(r.Context(), trail))
 	}
 	if !g.flights.begin() {
-		w.Header().Set("Connection", "close")
+		g.parting(w.Header())
 		refuseForNow(w, "1", "the gateway is shutting down")
 		return
 	}

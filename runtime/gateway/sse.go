@@ -55,6 +55,7 @@ func (e *eventWriter) start() error {
 	h["Content-Type"] = streamType
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no") // proxies shall pass on each event at once
+	e.g.parting(h)
 	e.w.WriteHeader(http.StatusOK)
 	return e.flush()
 }
@@ -97,11 +98,11 @@ func liftDeadline(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// parting tells clients to come back on another connection, and so perhaps to another replica, once the gateway is closing.
+// parting tells clients to come back on another connection, and so perhaps to another replica, once the gateway is retired.
 func (g *Gateway) parting(h http.Header) {
-	select {
-	case <-g.closing:
-		h.Set("Connection", "close")
-	default:
+	if g.retired.Load() {
+		h["Connection"] = closeConnection
 	}
 }
+
+var closeConnection = []string{"close"}

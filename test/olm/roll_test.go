@@ -108,13 +108,28 @@ func oneAtATime(t *testing.T, states []harness.State[corev1.PodList]) {
 func awaitRuntime(t *testing.T, namespace, version string) {
 	t.Helper()
 	eventually(t, installLimit, "waiting for every pod of the gateway to be of "+version, func(ctx context.Context) error {
-		list := &corev1.PodList{}
-		if err := kubectl.GetJSON(ctx, list, "--namespace", namespace, "pods", gatewayPods); err != nil {
-			return err
+		pods, err := getRuntimePods(ctx, namespace)
+		if err == nil && (len(pods) != 1 || len(pods[version]) == 0) {
+			err = fmt.Errorf("the pods are %v", pods)
 		}
-		if pods := byVersion(list); len(pods) != 1 || len(pods[version]) == 0 {
-			return fmt.Errorf("the pods are %v", pods)
-		}
-		return nil
+		return err
 	})
+}
+
+func runtimePods(t *testing.T, namespace string) map[string][]string {
+	t.Helper()
+	pods, err := getRuntimePods(t.Context(), namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pods
+}
+
+// getRuntimePods are the pods of the gateway in a namespace, by version.
+func getRuntimePods(ctx context.Context, namespace string) (map[string][]string, error) {
+	list := &corev1.PodList{}
+	if err := kubectl.GetJSON(ctx, list, "--namespace", namespace, "pods", gatewayPods); err != nil {
+		return nil, err
+	}
+	return byVersion(list), nil
 }

@@ -8,6 +8,7 @@ package olm
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -70,12 +71,12 @@ func TestUpgrade(t *testing.T) {
 		}
 	})
 	t.Run("installing again replaces no pod", func(t *testing.T) {
-		before := must(t, "--namespace", team, "get", "pods", "--output=name", gatewayPods)
+		before := runtimePods(t, team)
 		operator.subscribe(t)
 		operator.awaitVersion(t, last)
 		awaitGateway(t, team)
-		if after := must(t, "--namespace", team, "get", "pods", "--output=name", gatewayPods); after != before {
-			t.Errorf("there were %q and are %q", before, after)
+		if after := runtimePods(t, team); !maps.EqualFunc(after, before, slices.Equal) {
+			t.Errorf("there were %v and are %v", before, after)
 		}
 	})
 	for _, client := range clients {
