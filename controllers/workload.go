@@ -27,6 +27,8 @@ const (
 	// bridgeVolume holds the bridge. Names with this prefix are reserved, so no volume of a user is called that.
 	bridgeVolume = "vmcp-bridge"
 	bridgeDir    = "/vmcp-bridge"
+	// bridgeShutdownDelay is longer than it takes until no node's proxy leads new connections to a pod that ends.
+	bridgeShutdownDelay = "5s"
 )
 
 // bridgeProgram is the runtime's binary in the pod of a stdio server.
@@ -153,7 +155,8 @@ func newWorkloadContainer(b *v1alpha1.MCPBackend) *corev1ac.ContainerApplyConfig
 		c.WithImagePullPolicy(w.ImagePullPolicy)
 	}
 	if b.Spec.Transport == v1alpha1.TransportStdio {
-		c.WithCommand(bridgeProgram, "bridge", "--listen", fmt.Sprintf(":%d", w.ListenPort()), "--path", w.EndpointPath(), "--")
+		c.WithCommand(bridgeProgram, "bridge", "--listen", fmt.Sprintf(":%d", w.ListenPort()), "--path", w.EndpointPath(),
+			"--shutdown-delay", bridgeShutdownDelay, "--")
 		c.WithCommand(w.Command...)
 		c.WithCommand(w.Args...)
 	} else {

@@ -47,6 +47,7 @@ becomes part of the bridge's log.`,
 	cmd.Flags().StringVar(&o.Path, "path", "/mcp", "HTTP path of the MCP endpoint")
 	cmd.Flags().IntVar(&o.MaxSessions, "max-sessions", 32, "most sessions, and so processes of the server, at a time")
 	cmd.Flags().DurationVar(&o.IdleTimeout, "idle-timeout", 10*time.Minute, "end a session that nobody has used for this long")
+	cmd.Flags().DurationVar(&o.ShutdownDelay, "shutdown-delay", 0, shutdownDelayUsage)
 	cmd.AddCommand(&cobra.Command{
 		Use:   "install PATH",
 		Short: "Copy this program to PATH",

@@ -39,6 +39,8 @@ type serveFlags struct {
 	pprofListen         string
 }
 
+const shutdownDelayUsage = "how long to serve on after SIGTERM, while answers close their connections, so that whoever balances the load hears of it before the port closes"
+
 func newServeCommand(log *logging) *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
@@ -74,8 +76,7 @@ $KUBECONFIG, unless FILE lists them, and reports into the VirtualMCPServer $VMCP
 	cmd.Flags().StringVar(&f.sessionKeys, "session-keys-dir", "",
 		"folder with the keys that seal the ids of sessions, in files named current, previous and next of 32 bytes each; replicas share it, and it is read anew when it changes (default a key of this process)")
 	addLimits(cmd, &f.limits)
-	cmd.Flags().DurationVar(&f.shutdownDelay, "shutdown-delay", 0,
-		"how long to serve on after SIGTERM, while answers close their connections, so that whoever balances the load hears of it before the port closes")
+	cmd.Flags().DurationVar(&f.shutdownDelay, "shutdown-delay", 0, shutdownDelayUsage)
 	cmd.Flags().StringVar(&f.peerListen, "peer-listen", "",
 		"TCP address for other replicas of this gateway, which have the same --session-keys-dir; they reach it at $POD_IP, if that is set (default none)")
 	cmd.Flags().StringSliceVar(&f.peers, "peers", nil,

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -48,6 +49,9 @@ type Options struct {
 	InitializeTimeout time.Duration
 	// KeepAlive is the time between comments on a quiet stream; 25 seconds by default.
 	KeepAlive time.Duration
+	// ShutdownDelay is how long Serve serves as before after it was told to end, for clients whom nobody has told yet; none by default. Each
+	// answer meanwhile closes its connection (RFC 9112, section 9.6), so that clients come back by another one.
+	ShutdownDelay time.Duration
 	// DrainTimeout is how long Shutdown lets requests in progress finish; 4 seconds by default. Ending the processes
 	// takes at most 5 seconds more.
 	DrainTimeout time.Duration
@@ -78,6 +82,7 @@ func (o Options) withDefaults() Options {
 // Bridge is an http.Handler. Shutdown must be called in the end.
 type Bridge struct {
 	options Options
+	retired atomic.Bool // answers close their connections
 
 	mu       sync.Mutex
 	sessions map[string]*session // until their processes are gone
@@ -201,7 +206,7 @@ func (b *Bridge) drain(ctx context.Context, open []*session) {
 // shutdownTimeout bounds Run's end: an orderly one takes at most DrainTimeout and 5 seconds.
 const shutdownTimeout = 10 * time.Second
 
-// Run serves a bridge at the TCP address listen until ctx ends, and then ends its sessions within ten seconds.
+// Run serves a bridge at the TCP address listen until ctx ends, for ShutdownDelay longer, and then ends its sessions within ten seconds.
 func Run(ctx context.Context, listen string, o Options) error {
 	b, err := New(o)
 	if err != nil {
@@ -214,15 +219,15 @@ func Run(ctx context.Context, listen string, o Options) error {
 	return b.Serve(ctx, listener)
 }
 
-// Serve serves the bridge on a listener until ctx ends, and then ends its sessions within ten seconds.
+// Serve serves the bridge on a listener until ctx ends, for ShutdownDelay longer, and then ends its sessions within ten seconds.
 func (b *Bridge) Serve(ctx context.Context, listener net.Listener) error {
 	log := b.options.Logger
 	var background sync.WaitGroup
 	defer background.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	reaping, stopReaping := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopReaping()
 	if b.options.ReapOrphans {
-		background.Go(func() { reapOrphans(ctx) })
+		background.Go(func() { reapOrphans(reaping) })
 	}
 
 	server := &http.Server{
@@ -238,7 +243,14 @@ func (b *Bridge) Serve(ctx context.Context, listener net.Listener) error {
 	var err error
 	select {
 	case <-ctx.Done():
+		b.retired.Store(true)
+		select {
+		case <-time.After(b.options.ShutdownDelay):
+		case err = <-failed:
+		}
 	case err = <-failed:
+	}
+	if err != nil {
 		err = fmt.Errorf("serving: %w", err)
 	}
 	stopCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)

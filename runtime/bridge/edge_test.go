@@ -264,13 +264,15 @@ func running(pid int) bool {
 	return !strings.HasPrefix(rest, "Z")
 }
 
-func TestServeEndsSessionsWithItsContext(t *testing.T) {
-	t.Parallel()
+// serve serves a bridge on a listener of its own, until it is told to end.
+func serve(t *testing.T, o bridge.Options) (f *fixture, end func(), served <-chan error) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := bridge.New(bridge.Options{Command: []string{self, serverStubborn}, DrainTimeout: 100 * time.Millisecond})
+	o.Command = append([]string{self}, o.Command...)
+	b, err := bridge.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,12 +280,47 @@ func TestServeEndsSessionsWithItsContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- b.Serve(ctx, listener) }()
+	ctx, end := context.WithCancel(context.Background())
+	t.Cleanup(end)
+	done := make(chan error, 1)
+	go func() { done <- b.Serve(ctx, listener) }()
 	transport := &http.Transport{}
-	defer transport.CloseIdleConnections()
-	f := &fixture{url: "http://" + listener.Addr().String() + "/mcp", http: &http.Client{Transport: transport, Timeout: patience}, log: &lockedBuffer{}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &fixture{
+		url: "http://" + listener.Addr().String() + "/mcp", http: &http.Client{Transport: transport, Timeout: patience}, log: &lockedBuffer{},
+	}, end, done
+}
+
+// TestServeSendsClientsAwayBeforeItEnds: for a while after it was told to end the bridge serves on, and clients leave of their own accord.
+func TestServeSendsClientsAwayBeforeItEnds(t *testing.T) {
+	t.Parallel()
+	f, end, served := serve(t, bridge.Options{Command: []string{serverSDK}, DrainTimeout: time.Millisecond, ShutdownDelay: time.Second})
+	session := f.open(t)
+	ping := func() response {
+		return f.do(t, http.MethodPost, session.id, `{"jsonrpc":"2.0","id":3,"method":"ping"}`, nil)
+	}
+	if r := ping(); r.StatusCode != http.StatusOK || r.Close {
+		t.Fatalf("ping: %s, closes %t", r.Status, r.Close)
+	}
+	end()
+	eventually(t, "clients are sent away", func() bool {
+		r := ping()
+		if r.StatusCode != http.StatusOK {
+			t.Errorf("ping: %s", r.Status)
+		}
+		return r.Close
+	})
+	if r := f.do(t, http.MethodPost, "", initializeBody, nil); r.StatusCode != http.StatusOK || !r.Close {
+		t.Errorf("a new session: %s, closes %t", r.Status, r.Close)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestServeEndsSessionsWithItsContext(t *testing.T) {
+	t.Parallel()
+	f, cancel, served := serve(t, bridge.Options{Command: []string{serverStubborn}, DrainTimeout: 100 * time.Millisecond})
 	session := f.open(t)
 	_, body := session.post(t, `{"jsonrpc":"2.0","id":5,"method":"test/pid"}`)
 	var answer struct{ Result struct{ Pid int } }

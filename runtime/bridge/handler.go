@@ -31,6 +31,7 @@ const (
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// The connection may carry the deadline of the last write to it.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // not supported: there is none
+	b.parting(w)
 	switch {
 	case r.Header.Get("Origin") != "":
 		// The bridge is called by gateways in the cluster. A page in a browser has no business here, whatever its origin.
@@ -46,6 +47,13 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.Header().Set("Allow", "POST, GET, DELETE")
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+	}
+}
+
+// parting tells clients to come back by another connection, once the bridge is about to end.
+func (b *Bridge) parting(w http.ResponseWriter) {
+	if b.retired.Load() {
+		w.Header().Set("Connection", "close")
 	}
 }
 
@@ -179,6 +187,7 @@ func (b *Bridge) relay(w http.ResponseWriter, r *http.Request, s *session, c *ca
 			return
 		case raw := <-c.response:
 			if _, waiting := c.messages.peek(); events == nil && !waiting {
+				b.parting(w)
 				writeJSON(w, http.StatusOK, raw)
 				return
 			}

@@ -184,11 +184,13 @@ func eventually(t *testing.T, limit time.Duration, what string, condition func(c
 	}
 }
 
-// gatewayManifests are a gateway of two pods, named "team", over the demo's everything-server: two, because nobody who minds a failed call
-// runs one.
+// gatewayManifests are a gateway of two pods, named "team", over the demo's everything-server and its filesystem server: two, because nobody
+// who minds a failed call runs one.
 func gatewayManifests(namespace string) string {
-	image := fmt.Sprintf("%s/demo-everything-mcp:%s", setting.ImageRegistry, setting.ImageTag)
-	return strings.NewReplacer("NAMESPACE", namespace, "IMAGE", image).Replace(`
+	image := func(server string) string {
+		return fmt.Sprintf("%s/demo-%s-mcp:%s", setting.ImageRegistry, server, setting.ImageTag)
+	}
+	return strings.NewReplacer("NAMESPACE", namespace, "EVERYTHING", image("everything"), "FILES", image("filesystem")).Replace(`
 apiVersion: vmcp.dev/v1alpha1
 kind: MCPGroup
 metadata: {name: team, namespace: NAMESPACE}
@@ -199,7 +201,19 @@ metadata: {name: everything, namespace: NAMESPACE}
 spec:
   groupRef: {name: team}
   transport: streamable-http
-  workload: {image: IMAGE, args: [-http, ":8080"], port: 8080, path: /mcp}
+  workload: {image: EVERYTHING, args: [-http, ":8080"], port: 8080, path: /mcp}
+---
+apiVersion: vmcp.dev/v1alpha1
+kind: MCPBackend
+metadata: {name: files, namespace: NAMESPACE}
+spec:
+  groupRef: {name: team}
+  transport: stdio
+  workload:
+    image: FILES
+    command: [/mcp-filesystem-server, /scratch]
+    volumes: [{name: scratch, emptyDir: {}}]
+    volumeMounts: [{name: scratch, mountPath: /scratch}]
 ---
 apiVersion: vmcp.dev/v1alpha1
 kind: VirtualMCPServer

@@ -21,8 +21,11 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/test/harness"
 )
 
-// gatewayPods selects the pods of a gateway.
-const gatewayPods = "--selector=" + v1alpha1.VirtualMCPServerLabel + "=team"
+// gatewayPods selects the pods of the gateway, filesPods those of the stdio server behind it.
+const (
+	gatewayPods = "--selector=" + v1alpha1.VirtualMCPServerLabel + "=team"
+	filesPods   = "--selector=" + v1alpha1.BackendLabel + "=files"
+)
 
 // sampleInterval is how often the pods of a gateway are looked at.
 const sampleInterval = 250 * time.Millisecond

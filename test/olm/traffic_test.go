@@ -28,13 +28,22 @@ const (
 
 	// legacy has sessions, modern has none.
 	legacy, modern = "2025-11-25", "2026-07-28"
+)
 
-	calledTool = "everything_test_simple_text"
+// calledTool is what a client calls, and what its answer says.
+type calledTool struct{ name, says string }
+
+// One of a server that speaks HTTP, whose pods an upgrade leaves alone, and one of a stdio server, whose pods it replaces, for the bridge in
+// them comes with the runtime.
+var (
+	everythingTool = calledTool{"everything_test_simple_text", "simple text"}
+	filesTool      = calledTool{"files_list_allowed_directories", "/scratch"}
 )
 
 // traffic is a client that calls a tool again and again, in one session.
 type traffic struct {
 	revision string
+	tool     calledTool
 	session  *mcp.ClientSession
 	cancel   context.CancelFunc
 	done     chan struct{}
@@ -45,8 +54,8 @@ type traffic struct {
 	slowest  time.Duration
 }
 
-// startTraffic opens a session of a protocol revision and calls from then on. Only its context ends it before stop does.
-func startTraffic(t *testing.T, endpoint, revision string) *traffic {
+// startTraffic opens a session of a protocol revision and calls a tool from then on. Only its context ends it before stop does.
+func startTraffic(t *testing.T, endpoint, revision string, called calledTool) *traffic {
 	t.Helper()
 	client := mcp.NewClient(&mcp.Implementation{Name: "vmcp-e2e-olm", Version: "1"}, nil)
 	var session *mcp.ClientSession
@@ -62,11 +71,11 @@ func startTraffic(t *testing.T, endpoint, revision string) *traffic {
 		if got := session.InitializeResult().ProtocolVersion; got != revision {
 			return fmt.Errorf("client and gateway agreed on revision %s", got)
 		}
-		_, err = harness.CallText(ctx, session, calledTool, nil)
+		_, err = harness.CallText(ctx, session, called.name, nil)
 		return err
 	})
 	ctx, cancel := context.WithCancel(t.Context())
-	x := &traffic{revision: revision, session: session, cancel: cancel, done: make(chan struct{})}
+	x := &traffic{revision: revision, tool: called, session: session, cancel: cancel, done: make(chan struct{})}
 	go x.run(ctx)
 	t.Cleanup(func() { x.stop() })
 	return x
@@ -98,8 +107,8 @@ func (x *traffic) call() {
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
 	began := time.Now()
-	text, err := harness.CallText(ctx, x.session, calledTool, nil)
-	if err == nil && !strings.Contains(text, "simple text") {
+	text, err := harness.CallText(ctx, x.session, x.tool.name, nil)
+	if err == nil && !strings.Contains(text, x.tool.says) {
 		err = fmt.Errorf("the answer is %q", text)
 	}
 	ended := time.Now()
@@ -138,7 +147,7 @@ func (x *traffic) check(t *testing.T) {
 	t.Helper()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	t.Logf("client of %s: %d calls answered, %d failed, the slowest took %s", x.revision, len(x.answered), len(x.failed), x.slowest.Round(time.Millisecond))
+	t.Logf("client of %s, %s: %d calls answered, %d failed, the slowest took %s", x.revision, x.tool.name, len(x.answered), len(x.failed), x.slowest.Round(time.Millisecond))
 	for i, err := range x.failed {
 		if i == 10 {
 			t.Errorf("and %d more", len(x.failed)-i)

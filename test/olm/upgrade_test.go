@@ -38,7 +38,13 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	clients := []*traffic{startTraffic(t, endpoint(t, team), legacy), startTraffic(t, endpoint(t, team), modern)}
+	var clients []*traffic
+	for _, called := range []calledTool{everythingTool, filesTool} {
+		for _, revision := range []string{legacy, modern} {
+			clients = append(clients, startTraffic(t, endpoint(t, team), revision, called))
+		}
+	}
+	bridged := must(t, "--namespace", team, "get", "pods", "--output=name", filesPods)
 	operator.offer(t, last)
 	operator.awaitVersion(t, last)
 	awaitRuntime(t, team, last)
@@ -48,7 +54,12 @@ func TestUpgrade(t *testing.T) {
 	if err := pods.Err(); err != nil {
 		t.Fatal("following the pods:", err)
 	}
-	t.Run("both rolls happened while clients called", func(t *testing.T) { rolled(t, periods(states), clients) })
+	t.Run("both rolls happened while clients called", func(t *testing.T) {
+		rolled(t, periods(states), clients)
+		if after := must(t, "--namespace", team, "get", "pods", "--output=name", filesPods); after == bridged {
+			t.Errorf("the pods of the stdio server are %q as before, with the bridge of the old version", after)
+		}
+	})
 	t.Run("the second upgrade waited for the first to be rolled out", func(t *testing.T) {
 		oneAtATime(t, states)
 		waited(t, upgrade.Since(began), periods(states))
@@ -64,7 +75,7 @@ func TestUpgrade(t *testing.T) {
 			since := time.Now()
 			eventually(t, startLimit, "waiting for calls to be answered without the operator", func(context.Context) error {
 				if n := client.between(since, time.Now()); n < 100 {
-					return fmt.Errorf("%d calls of %s were answered", n, client.revision)
+					return fmt.Errorf("%d calls of %s in %s were answered", n, client.tool.name, client.revision)
 				}
 				return nil
 			})
