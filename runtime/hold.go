@@ -41,7 +41,7 @@ func awaitStart(ctx context.Context, o ClusterOptions, clients *kube.Clients, me
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := serve(admin, l); err != nil {
+		if err := admin.Serve(l); err != nil {
 			cancel(fmt.Errorf("serving probes and metrics: %w", err))
 		}
 	}()

@@ -24,6 +24,7 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/config"
 	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
 	"github.com/vmcp-dev/vmcp-operator/runtime/gateway"
+	"github.com/vmcp-dev/vmcp-operator/runtime/graceful"
 	"github.com/vmcp-dev/vmcp-operator/runtime/health"
 	"github.com/vmcp-dev/vmcp-operator/runtime/pause"
 	"github.com/vmcp-dev/vmcp-operator/runtime/status"
@@ -109,7 +110,7 @@ func Run(ctx context.Context, o Options) error {
 	var (
 		server  = newServer(g.Handler(), o.Logger)
 		admin   = newServer(telemetry.Admin(o.Metrics, c.ready.Load), o.Logger)
-		servers = []*http.Server{server, admin}
+		servers = []*graceful.Server{server, admin}
 	)
 	o.Logger.Info("Serving", "endpoint", at.gateway.Addr().String(), "admin", at.admin.Addr().String(), "version", o.Version)
 	if o.Listening != nil {
@@ -137,14 +138,14 @@ func Run(ctx context.Context, o Options) error {
 	}
 	watch(&reporting, "reporting the status", func() error { return o.Reporter.Run(running) })
 	watch(&control, "controlling the gateway", func() error { return c.run(controlling) })
-	watch(&serving, "serving the MCP endpoint", func() error { return serve(server, at.gateway) })
-	watch(&serving, "serving probes and metrics", func() error { return serve(admin, at.admin) })
+	watch(&serving, "serving the MCP endpoint", func() error { return server.Serve(at.gateway) })
+	watch(&serving, "serving probes and metrics", func() error { return admin.Serve(at.admin) })
 	if group != nil {
 		defer group.Close()
 		peers := newServer(group.Handler(g.PeerHandler()), o.Logger)
-		servers = []*http.Server{server, peers, admin}
+		servers = []*graceful.Server{server, peers, admin}
 		o.Logger.Info("Serving other replicas", "at", group.Self().Address)
-		watch(&serving, "serving other replicas", func() error { return serve(peers, peerListener(at.peers, group)) })
+		watch(&serving, "serving other replicas", func() error { return peers.Serve(peerListener(at.peers, group)) })
 	}
 
 	<-running.Done()
@@ -174,35 +175,31 @@ func listen(ctx context.Context, address, what string) (net.Listener, error) {
 	return l, nil
 }
 
-func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
-	return &http.Server{
+func newServer(handler http.Handler, logger *slog.Logger) *graceful.Server {
+	return &graceful.Server{Server: http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-	}
+	}}
 }
 
-func serve(s *http.Server, l net.Listener) error {
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
-}
-
-// drain lets the requests in flight end, then closes the listeners in order: until then whoever comes hears that he should come back, which
-// another replica may serve by then, and that one finds here what it needs. Probes are answered to the last.
-func drain(ctx context.Context, servers []*http.Server, g *gateway.Gateway, logger *slog.Logger) {
+// drain lets the requests in flight end, then closes the servers in order: whoever comes before is served, and other replicas find here what
+// they need. Probes are answered to the last.
+func drain(ctx context.Context, servers []*graceful.Server, g *gateway.Gateway, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	if err := g.Close(ctx); err != nil {
-		logger.Warn("Sessions did not end in time", "error", err)
+	if err := g.Drain(ctx); err != nil {
+		logger.Warn("Requests did not end in time", "error", err)
 	}
 	for _, s := range servers {
 		if err := s.Shutdown(ctx); err != nil {
 			logger.Warn("Requests did not end in time", "error", err)
 			_ = s.Close() // it fails with the error of a listener that is closed already
 		}
+	}
+	if err := g.Close(ctx); err != nil {
+		logger.Warn("Sessions did not end in time", "error", err)
 	}
 }

@@ -210,7 +210,7 @@ func TestSessionThatIsAlwaysLost(t *testing.T) {
 	if fault := backend.Classify(docs, err); fault.Reason != v1alpha1.ReasonProtocolError {
 		t.Errorf("%+v (%v)", fault, err)
 	}
-	if n := s.count("tools/call"); n != 2 {
+	if n := s.count("tools/call"); n != 3 {
 		t.Errorf("the call was sent %d times", n)
 	}
 }

@@ -18,6 +18,10 @@ import (
 // reopenAttempts is how often in a row a session is opened anew for the sake of its subscriptions.
 const reopenAttempts = 10
 
+// maxTries is how often a request is sent at most. While a pod takes over from another it may meet both in turn, and neither knows the other's
+// sessions.
+const maxTries = 3
+
 // session is what one client has at the backend, or, the service session, what all clients without one share. With a backend of the legacy
 // era there is an initialized session behind it once it is used.
 type session struct {
@@ -51,13 +55,13 @@ func (c *Client) Exchange(ctx context.Context, r *relay.Request, sink relay.Sink
 	return c.service.Exchange(ctx, r, sink)
 }
 
-// Exchange implements relay.Session. What the backend provably did not process is sent once more, after what was wrong has been set right:
+// Exchange implements relay.Session. What the backend provably did not process is sent again, after what was wrong has been set right:
 // a session that it forgot, or an era that it no longer speaks.
 func (s *session) Exchange(ctx context.Context, r *relay.Request, sink relay.Sink) (*relay.Answer, error) {
 	answer, again, err := s.try(ctx, r, sink)
-	if again {
+	for tries := 1; again && tries < maxTries; tries++ {
 		answer.Done()
-		answer, _, err = s.try(ctx, r, sink)
+		answer, again, err = s.try(ctx, r, sink)
 	}
 	return answer, err
 }
@@ -227,12 +231,14 @@ func (s *session) open() (*legacy, error) {
 	return s.current, nil
 }
 
-// drop forgets a session that the backend no longer knows.
+// drop forgets a session that the backend no longer knows. With it go the idle connections: if another process has taken over, some of them
+// lead to the one before, where the next session would be opened only to be lost again.
 func (s *session) drop(l *legacy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current == l {
 		s.discardLocked()
+		s.client.closeIdle()
 	}
 }
 

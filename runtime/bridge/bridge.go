@@ -22,6 +22,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/graceful"
 )
 
 const (
@@ -230,12 +232,12 @@ func (b *Bridge) Serve(ctx context.Context, listener net.Listener) error {
 		background.Go(func() { reapOrphans(reaping) })
 	}
 
-	server := &http.Server{
+	server := &graceful.Server{Server: http.Server{
 		Handler:           b,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
+	}}
 	failed := make(chan error, 1)
 	background.Go(func() { failed <- server.Serve(listener) })
 	log.Info("Bridge listening", "address", listener.Addr().String(), "path", b.options.Path, "program", b.options.path)

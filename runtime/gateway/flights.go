@@ -17,6 +17,7 @@ type flights struct {
 	calls    int
 	first    *flight       // a list of the calls
 	idle     chan struct{} // closed when the last request has ended after close
+	quiet    chan struct{} // closed when the last request has ended; nil if nobody waits for that
 }
 
 // flight is a call of a backend.
@@ -50,9 +51,32 @@ func (f *flights) join() bool {
 func (f *flights) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.requests--; f.closed && f.requests == 0 {
+	f.requests--
+	if f.requests > 0 {
+		return
+	}
+	if f.closed {
 		close(f.idle)
 	}
+	if f.quiet != nil {
+		close(f.quiet)
+		f.quiet = nil
+	}
+}
+
+// calm is closed as soon as there is no request, if only for a moment.
+func (f *flights) calm() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.quiet == nil {
+		f.quiet = make(chan struct{})
+	}
+	calm := f.quiet
+	if f.requests == 0 {
+		close(f.quiet)
+		f.quiet = nil
+	}
+	return calm
 }
 
 // start counts a call in, unless there are limit of them.

@@ -90,7 +90,8 @@ type Gateway struct {
 	announcement *debounce
 
 	retired atomic.Bool
-	closing chan struct{} // closed when Close begins
+	closing chan struct{} // closed when Drain or Close begins
+	closed  sync.Once
 }
 
 // New makes a gateway that serves an empty catalog.
@@ -172,29 +173,43 @@ func (g *Gateway) announce() {
 // leads elsewhere as soon as the Service knows that this replica leaves.
 func (g *Gateway) Retire() { g.retired.Store(true) }
 
-// Close ends the open streams at once, lets the requests in flight end until ctx does, but no longer than 25 s, then ends those as well,
-// and closes the sessions with the backends. Requests that come later get 503. Close may be called again.
+// Drain ends the open streams at once and lets the requests in flight end until ctx does, but no longer than 25 s, then ends those as well.
+// Requests that come meanwhile are served; new streams of sessions get 503.
+func (g *Gateway) Drain(ctx context.Context) error {
+	g.endStreams()
+	return g.await(ctx, g.flights.calm())
+}
+
+// Close is Drain, but requests that come later get 503; and it closes the sessions with the backends. Close may be called again.
 func (g *Gateway) Close(ctx context.Context) error {
-	g.Retire()
-	if g.flights.close() {
-		close(g.closing)
-	}
+	g.flights.close()
+	g.endStreams()
 	g.announcement.close()
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
-	defer cancel()
-	var err error
-	select {
-	case <-g.flights.idle:
-	case <-ctx.Done():
-		err = fmt.Errorf("waiting for the requests in flight: %w", ctx.Err())
-		g.flights.cancel()
-		parting := time.NewTimer(partingTimeout)
-		defer parting.Stop()
-		select {
-		case <-g.flights.idle: // each could still say that it was cut
-		case <-parting.C:
-		}
-	}
+	err := g.await(ctx, g.flights.idle)
 	g.clients.close()
 	return err
+}
+
+func (g *Gateway) endStreams() {
+	g.Retire()
+	g.closed.Do(func() { close(g.closing) })
+}
+
+// await waits for the requests in flight.
+func (g *Gateway) await(ctx context.Context, ended <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+	}
+	g.flights.cancel()
+	parting := time.NewTimer(partingTimeout)
+	defer parting.Stop()
+	select {
+	case <-ended: // each could still say that it was cut
+	case <-parting.C:
+	}
+	return fmt.Errorf("waiting for the requests in flight: %w", ctx.Err())
 }

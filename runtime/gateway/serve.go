@@ -43,7 +43,7 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !g.flights.begin() {
 		g.parting(w.Header())
-		refuseForNow(w, "1", "the gateway is shutting down")
+		refuseForNow(w, "1", shuttingDown)
 		return
 	}
 	defer g.flights.end()
@@ -106,6 +106,12 @@ func (g *Gateway) serveSession(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer g.streams.Add(-1)
+	select {
+	case <-g.closing:
+		refuseForNow(w, "1", shuttingDown)
+		return
+	default:
+	}
 	if last := r.Header.Get(headerLastID); last != "" && g.resumeElsewhere(w, r, id, principal, last) {
 		return
 	}
@@ -124,6 +130,7 @@ func (g *Gateway) serveSession(w http.ResponseWriter, r *http.Request) {
 // What clients are told.
 const (
 	unknownSession  = "the session is unknown or has ended"
+	shuttingDown    = "the gateway is shutting down"
 	tooManySessions = "the gateway has as many sessions as it takes"
 	tooManyStreams  = "the gateway has as many open streams as it takes"
 	cutOff          = "the gateway shuts down and did not wait any longer; whether the request was carried out is not known"

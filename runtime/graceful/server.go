@@ -1,0 +1,145 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package graceful ends an HTTP server without a request getting lost that is on its way. The Shutdown of net/http closes every connection that
+// is idle by its books, also one whose next request has arrived and is about to be read. On a busy machine that is one of some thousands;
+// its client sees a reset connection, after which it must not send the call of a tool once more.
+package graceful
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// firstRequest is how long a connection is kept for its first request.
+	firstRequest = 100 * time.Millisecond
+	// pollInterval is how often Shutdown looks at the connections.
+	pollInterval = 5 * time.Millisecond
+)
+
+// Server is an http.Server whose Shutdown loses no request. It knows its TCP connections; others end as those of an http.Server do.
+type Server struct {
+	http.Server
+
+	mu        sync.Mutex // guards the fields below
+	listeners []net.Listener
+	open      map[*conn]struct{}
+}
+
+// conn is a connection that knows whether it has a request.
+type conn struct {
+	*net.TCPConn
+	accepted time.Time
+	busy     atomic.Bool // from the first byte of a request to the end of the answer
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if n > 0 && !c.busy.Load() {
+		c.busy.Store(true)
+	}
+	return n, err
+}
+
+// Serve is that of http.Server, but returns nil after Shutdown and Close. It sets ConnState.
+func (s *Server) Serve(l net.Listener) error {
+	s.ConnState = s.changed
+	s.mu.Lock()
+	s.listeners = append(s.listeners, l)
+	s.mu.Unlock()
+	err := s.Server.Serve(listener{l, s})
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+type listener struct {
+	net.Listener
+	server *Server
+}
+
+func (l listener) Accept() (net.Conn, error) {
+	accepted, err := l.Listener.Accept()
+	tcp, ok := accepted.(*net.TCPConn)
+	if !ok {
+		return accepted, err
+	}
+	c := &conn{TCPConn: tcp, accepted: time.Now()}
+	l.server.mu.Lock()
+	defer l.server.mu.Unlock()
+	if l.server.open == nil {
+		l.server.open = map[*conn]struct{}{}
+	}
+	l.server.open[c] = struct{}{}
+	return c, nil
+}
+
+func (s *Server) changed(nc net.Conn, state http.ConnState) {
+	c, ok := nc.(*conn)
+	if !ok {
+		return
+	}
+	switch state {
+	case http.StateIdle:
+		c.busy.Store(false)
+	case http.StateClosed, http.StateHijacked:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.open, c)
+	case http.StateNew, http.StateActive:
+	}
+}
+
+// Shutdown accepts no further connections, closes those that have no request, and waits until the others have answered theirs and are closed as
+// well, or until ctx ends: then it returns the error of ctx, and Close ends the rest.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	for _, l := range s.listeners {
+		_ = l.Close() // it may be closed already
+	}
+	s.mu.Unlock()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for s.closeIdle() > 0 {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for requests to end: %w", ctx.Err())
+		}
+	}
+	return s.Server.Shutdown(ctx)
+}
+
+// closeIdle returns how many connections were open before.
+func (s *Server) closeIdle() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		if !c.busy.Load() && time.Since(c.accepted) >= firstRequest && !c.hasRequest() {
+			_ = c.Close() // the server notices, whatever the outcome
+		}
+	}
+	return len(s.open)
+}
+
+// hasRequest says whether bytes have arrived that nobody has read.
+func (c *conn) hasRequest() bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	waiting := 0
+	err = raw.Control(func(fd uintptr) {
+		waiting, _, _ = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT) // fails if there are none
+	})
+	return err == nil && waiting > 0
+}
