@@ -34,6 +34,8 @@ import (
 const (
 	// drainTimeout bounds what is waited for requests in flight at the end; the pod's grace period is longer.
 	drainTimeout = 30 * time.Second
+	// leaveTimeout is the part of it in which clients are served.
+	leaveTimeout = 25 * time.Second
 	// readHeaderTimeout and idleTimeout bound what a client can hold for nothing. Neither reading a body nor writing an answer has a
 	// timeout of the server's: an MCP stream lives as long as its session.
 	readHeaderTimeout = 10 * time.Second
@@ -66,7 +68,8 @@ type Options struct {
 	// Limits bounds what clients can cost.
 	Limits gateway.Limits
 	// ShutdownDelay is how long the gateway serves as before after the runtime was told to end, for clients whom nobody has told
-	// yet that it leaves. Its answers send them away meanwhile (gateway.Retire).
+	// yet that it leaves. Its answers send them away meanwhile (gateway.Retire), and those that keep a connection for later are waited for. Zero
+	// means not to wait for anybody.
 	ShutdownDelay time.Duration
 	// Replica tells which part this replica has. Nil means that there is no other.
 	Replica status.Replica
@@ -81,7 +84,7 @@ type Options struct {
 }
 
 // Run serves until ctx ends, then shuts down: it stops reporting and gives the report to another replica, serves for ShutdownDelay, lets
-// the requests in flight end, within 30 s, and closes the sessions with the backends. The error is nil when nothing failed before or in the shutdown.
+// the requests in flight end and clients leave, within 30 s, and closes the sessions with the backends. The error is nil when nothing failed before or in the shutdown.
 func Run(ctx context.Context, o Options) error {
 	if o.Metrics == nil {
 		o.Metrics = telemetry.NewMetrics(o.Version)
@@ -157,7 +160,7 @@ func Run(ctx context.Context, o Options) error {
 	if ctx.Err() != nil { // otherwise something has failed
 		<-retired
 	}
-	drain(context.WithoutCancel(ctx), servers, g, o.Logger)
+	drain(context.WithoutCancel(ctx), servers, g, o.ShutdownDelay > 0, o.Logger)
 	serving.Wait()
 	stopControl()
 	control.Wait()
@@ -185,13 +188,18 @@ func newServer(handler http.Handler, logger *slog.Logger) *graceful.Server {
 	}}
 }
 
-// drain lets the requests in flight end, then closes the servers in order: whoever comes before is served, and other replicas find here what
-// they need. Probes are answered to the last.
-func drain(ctx context.Context, servers []*graceful.Server, g *gateway.Gateway, logger *slog.Logger) {
+// drain lets the requests in flight end and, if it is to be patient, the clients of the first server leave. Then it closes the servers in order:
+// whoever comes before is served, and other replicas find here what they need. Probes are answered to the last.
+func drain(ctx context.Context, servers []*graceful.Server, g *gateway.Gateway, patient bool, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	if err := g.Drain(ctx); err != nil {
+	leaving, stop := context.WithTimeout(ctx, leaveTimeout)
+	defer stop()
+	if err := g.Drain(leaving); err != nil {
 		logger.Warn("Requests did not end in time", "error", err)
+	}
+	if patient {
+		servers[0].AwaitClients(leaving)
 	}
 	for _, s := range servers {
 		if err := s.Shutdown(ctx); err != nil {

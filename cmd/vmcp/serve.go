@@ -39,7 +39,7 @@ type serveFlags struct {
 	pprofListen         string
 }
 
-const shutdownDelayUsage = "how long to serve on after SIGTERM, while answers close their connections, so that whoever balances the load hears of it before the port closes"
+const shutdownDelayUsage = "how long to serve on after SIGTERM, while answers close their connections, so that whoever balances the load hears of it before the port closes; 0 closes it at once"
 
 func newServeCommand(log *logging) *cobra.Command {
 	var f serveFlags

@@ -99,6 +99,26 @@ func (s *Server) changed(nc net.Conn, state http.ConnState) {
 	}
 }
 
+// AwaitClients serves on until no connection is open, or ctx ends. An answer that closes its connection (RFC 9112, section 9.6) sends a client
+// away; a connection that Shutdown closes may be the one that a client on a busy machine is about to use.
+func (s *Server) AwaitClients(ctx context.Context) {
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for s.connections() > 0 {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Server) connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
 // Shutdown accepts no further connections, closes those that have no request, and waits until the others have answered theirs and are closed as
 // well, or until ctx ends: then it returns the error of ctx, and Close ends the rest.
 func (s *Server) Shutdown(ctx context.Context) error {

@@ -168,3 +168,28 @@ func TestShutdownLosesNoRequest(t *testing.T) {
 		}
 	}
 }
+
+func TestAwaitClients(t *testing.T) {
+	server, address := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") })
+	first, second := dial(t, address), dial(t, address)
+	first.send(t)
+	if err := first.receive(); err != nil {
+		t.Fatal(err)
+	}
+	brief, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	server.AwaitClients(brief)
+	if brief.Err() == nil {
+		t.Error("the second client was not waited for")
+	}
+	ctx, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	second.send(t) // it was not cut off
+	if err := second.receive(); err != nil {
+		t.Error(err)
+	}
+	server.AwaitClients(ctx)
+	if ctx.Err() != nil {
+		t.Error("clients that had left were waited for")
+	}
+}
