@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,17 +160,18 @@ func (x *subject) dies(t *testing.T) {
 	must(t, "rollout", "status", "deployment/"+x.name+"-dies", "--timeout=1m")
 }
 
-// pod is the one pod of the gateway.
+// pod is the one pod of the gateway, besides those that were told to end.
 func (x *subject) pod(t *testing.T) *corev1.Pod {
 	t.Helper()
 	list := &corev1.PodList{}
 	if err := kubectl.GetJSON(t.Context(), list, "--namespace", namespace, "pods", "--selector="+v1alpha1.VirtualMCPServerLabel+"="+x.name); err != nil {
 		t.Fatal(err)
 	}
-	if len(list.Items) != 1 {
-		t.Fatalf("gateway %s has %d pods, want one", x.name, len(list.Items))
+	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
+	if len(pods) != 1 {
+		t.Fatalf("gateway %s has %d pods, want one", x.name, len(pods))
 	}
-	return &list.Items[0]
+	return &pods[0]
 }
 
 // await waits for a state of the gateway that was seen after a moment, and fails the test after the limit.
