@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,8 @@ func run(t *testing.T, story docs.Story) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), storyTimeout)
 	defer cancel()
-	if left := kinds(ctx, t); left != "" {
+	made := namespaces(blocks)
+	if left := left(ctx, t, made); left != "" {
 		t.Fatalf("the cluster is not empty, begin with a fresh one: %s", left)
 	}
 	// One shell, as a reader has it: a variable of one block is there in the next.
@@ -61,23 +63,43 @@ func run(t *testing.T, story docs.Story) {
 	if err != nil {
 		t.Fatalf("the commands after the last ### failed: %v", err)
 	}
-	if left := kinds(ctx, t); left != "" {
+	if left := left(ctx, t, made); left != "" {
 		t.Errorf("what the pages install is not removed by what they say: %s", left)
 	}
 }
 
-// kinds are the CRDs of ours that the cluster has.
-func kinds(ctx context.Context, t *testing.T) string {
-	t.Helper()
-	list, err := exec.CommandContext(ctx, "kubectl", "get", "customresourcedefinitions", "--output=name").Output()
-	if err != nil {
-		t.Fatalf("listing the kinds of the cluster: %v", err)
-	}
-	var ours []string
-	for name := range strings.Lines(string(list)) {
-		if name = strings.TrimSpace(name); strings.HasSuffix(name, ".vmcp.dev") {
-			ours = append(ours, name)
+// creation is a command that makes a namespace.
+var creation = regexp.MustCompile(`(?m)^kubectl create namespace (\S+)$`)
+
+// namespaces are those that commands make.
+func namespaces(blocks []docs.Block) []string {
+	var names []string
+	for _, b := range blocks {
+		for _, match := range creation.FindAllStringSubmatch(b.Commands, -1) {
+			names = append(names, match[1])
 		}
 	}
-	return strings.Join(ours, ", ")
+	return names
+}
+
+// left are the kinds of ours that the cluster has, and those of some namespaces that there are.
+func left(ctx context.Context, t *testing.T, namespaces []string) string {
+	t.Helper()
+	var found []string
+	for _, args := range [][]string{
+		{"get", "customresourcedefinitions", "--output=name"},
+		// kube-system is always there, and none of ours; without any name kubectl would list all.
+		append([]string{"get", "--ignore-not-found", "--output=name", "namespaces", "kube-system"}, namespaces...),
+	} {
+		list, err := exec.CommandContext(ctx, "kubectl", args...).Output()
+		if err != nil {
+			t.Fatalf("looking for what the cluster has: kubectl %v: %v", args, err)
+		}
+		for name := range strings.Lines(string(list)) {
+			if name = strings.TrimSpace(name); strings.HasPrefix(name, "namespace/") && name != "namespace/kube-system" || strings.HasSuffix(name, ".vmcp.dev") {
+				found = append(found, name)
+			}
+		}
+	}
+	return strings.Join(found, ", ")
 }
