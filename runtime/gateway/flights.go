@@ -16,7 +16,6 @@ type flights struct {
 	requests int
 	calls    int
 	first    *flight       // a list of the calls
-	idle     chan struct{} // closed when the last request has ended after close
 	quiet    chan struct{} // closed when the last request has ended; nil if nobody waits for that
 }
 
@@ -52,19 +51,10 @@ func (f *flights) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.requests--
-	if f.requests > 0 {
-		return
-	}
-	if f.closed {
-		close(f.idle)
-	}
-	if f.quiet != nil {
-		close(f.quiet)
-		f.quiet = nil
-	}
+	f.tellQuiet()
 }
 
-// calm is closed as soon as there is no request, if only for a moment.
+// calm is closed as soon as there is no request: for a moment, or after close for good.
 func (f *flights) calm() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -72,11 +62,16 @@ func (f *flights) calm() <-chan struct{} {
 		f.quiet = make(chan struct{})
 	}
 	calm := f.quiet
-	if f.requests == 0 {
+	f.tellQuiet()
+	return calm
+}
+
+// tellQuiet needs the lock.
+func (f *flights) tellQuiet() {
+	if f.requests == 0 && f.quiet != nil {
 		close(f.quiet)
 		f.quiet = nil
 	}
-	return calm
 }
 
 // start counts a call in, unless there are limit of them.
@@ -109,18 +104,11 @@ func (f *flights) stop(c *flight) {
 	}
 }
 
-// close lets no request begin any more. It returns false if that was so before.
-func (f *flights) close() bool {
+// close lets no request begin any more.
+func (f *flights) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed {
-		return false
-	}
 	f.closed = true
-	if f.requests == 0 {
-		close(f.idle)
-	}
-	return true
 }
 
 func (f *flights) isClosed() bool {

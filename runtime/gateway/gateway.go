@@ -108,7 +108,6 @@ func New(o Options) *Gateway {
 	}
 	g.kept.limit = g.limits.KeptBytes
 	g.tombstones.Limit = g.limits.Tombstones
-	g.flights.idle = make(chan struct{})
 	g.clients.init(g)
 	g.announcement = newDebounce(announceDelay, g.announce)
 	g.SetAllowedHosts(o.AllowedHosts)
@@ -177,15 +176,15 @@ func (g *Gateway) Retire() { g.retired.Store(true) }
 // Requests that come meanwhile are served; new streams of sessions get 503.
 func (g *Gateway) Drain(ctx context.Context) error {
 	g.endStreams()
-	return g.await(ctx, g.flights.calm())
+	return g.await(ctx)
 }
 
 // Close is Drain, but requests that come later get 503; and it closes the sessions with the backends. Close may be called again.
 func (g *Gateway) Close(ctx context.Context) error {
-	g.flights.close()
 	g.endStreams()
+	g.flights.close()
 	g.announcement.close()
-	err := g.await(ctx, g.flights.idle)
+	err := g.await(ctx)
 	g.clients.close()
 	return err
 }
@@ -196,7 +195,8 @@ func (g *Gateway) endStreams() {
 }
 
 // await waits for the requests in flight.
-func (g *Gateway) await(ctx context.Context, ended <-chan struct{}) error {
+func (g *Gateway) await(ctx context.Context) error {
+	ended := g.flights.calm()
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	select {

@@ -21,7 +21,7 @@ import (
 const (
 	// firstRequest is how long a connection is kept for its first request.
 	firstRequest = 100 * time.Millisecond
-	// pollInterval is how often Shutdown looks at the connections.
+	// pollInterval is how often connections are looked at that are waited for.
 	pollInterval = 5 * time.Millisecond
 )
 
@@ -102,15 +102,7 @@ func (s *Server) changed(nc net.Conn, state http.ConnState) {
 // AwaitClients serves on until no connection is open, or ctx ends. An answer that closes its connection (RFC 9112, section 9.6) sends a client
 // away; a connection that Shutdown closes may be the one that a client on a busy machine is about to use.
 func (s *Server) AwaitClients(ctx context.Context) {
-	poll := time.NewTicker(pollInterval)
-	defer poll.Stop()
-	for s.connections() > 0 {
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+	_ = untilNone(ctx, s.connections)
 }
 
 func (s *Server) connections() int {
@@ -127,16 +119,24 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		_ = l.Close() // it may be closed already
 	}
 	s.mu.Unlock()
+	if err := untilNone(ctx, s.closeIdle); err != nil {
+		return fmt.Errorf("waiting for requests to end: %w", err)
+	}
+	return s.Server.Shutdown(ctx)
+}
+
+// untilNone waits until there are no connections, or returns the error of ctx.
+func untilNone(ctx context.Context, count func() int) error {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
-	for s.closeIdle() > 0 {
+	for count() > 0 {
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for requests to end: %w", ctx.Err())
+			return ctx.Err()
 		}
 	}
-	return s.Server.Shutdown(ctx)
+	return nil
 }
 
 // closeIdle returns how many connections were open before.
