@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,20 +86,16 @@ func namespaces(blocks []docs.Block) []string {
 // left are the kinds of ours that the cluster has, and those of some namespaces that there are.
 func left(ctx context.Context, t *testing.T, namespaces []string) string {
 	t.Helper()
+	list, err := exec.CommandContext(ctx, "kubectl", "get", "customresourcedefinitions,namespaces", "--output=name").Output()
+	if err != nil {
+		t.Fatalf("listing the kinds and namespaces of the cluster: %v", err)
+	}
 	var found []string
-	for _, args := range [][]string{
-		{"get", "customresourcedefinitions", "--output=name"},
-		// kube-system is always there, and none of ours; without any name kubectl would list all.
-		append([]string{"get", "--ignore-not-found", "--output=name", "namespaces", "kube-system"}, namespaces...),
-	} {
-		list, err := exec.CommandContext(ctx, "kubectl", args...).Output()
-		if err != nil {
-			t.Fatalf("looking for what the cluster has: kubectl %v: %v", args, err)
-		}
-		for name := range strings.Lines(string(list)) {
-			if name = strings.TrimSpace(name); strings.HasPrefix(name, "namespace/") && name != "namespace/kube-system" || strings.HasSuffix(name, ".vmcp.dev") {
-				found = append(found, name)
-			}
+	for name := range strings.Lines(string(list)) {
+		name = strings.TrimSpace(name)
+		namespace, isNamespace := strings.CutPrefix(name, "namespace/")
+		if isNamespace && slices.Contains(namespaces, namespace) || strings.HasSuffix(name, ".vmcp.dev") {
+			found = append(found, name)
 		}
 	}
 	return strings.Join(found, ", ")
