@@ -11,9 +11,9 @@ BUNDLE_RUNTIME_IMAGE   ?= $(IMAGE_REGISTRY)/vmcp-runtime:v$(VERSION)
 PREVIOUS_VERSION       ?=
 USE_IMAGE_DIGESTS      ?= no
 
-# What the images of the bundle and of the catalog are called.
+# What the images of the bundle and of the catalog are called. The catalog's has a name that stays: a CatalogSource polls it for newer versions.
 BUNDLE_IMAGE  ?= $(IMAGE_REGISTRY)/vmcp-operator-bundle:v$(VERSION)
-CATALOG_IMAGE ?= $(IMAGE_REGISTRY)/vmcp-operator-catalog:v$(VERSION)
+CATALOG_IMAGE ?= $(IMAGE_REGISTRY)/vmcp-operator-catalog:latest
 
 .PHONY: bundle
 bundle: manifests $(KUSTOMIZE) $(OPERATOR_SDK) ## Generate and validate the OLM bundle; a warning is a failure (USE_IMAGE_DIGESTS=yes at release).
@@ -38,5 +38,5 @@ catalog-image: $(BIN)/images/catalog.tar ## Its image, as CATALOG_IMAGE: bin/ima
 
 $(BIN)/images/bundle.tar: FORCE $(BIN)/imagetool
 	@$(STEP) "image $(BUNDLE_IMAGE)" $(BIN)/imagetool build -f $(BUNDLE_DIR).Dockerfile -context . -t $(BUNDLE_IMAGE) -o $@
-$(BIN)/images/catalog.tar: FORCE $(BIN)/imagetool $(OPM) $(GRPC_PROBE)
+$(BIN)/images/catalog.tar: FORCE $(BIN)/imagetool
 	@$(STEP) "image $(CATALOG_IMAGE)" $(BIN)/imagetool build -f catalog.Dockerfile -build-arg CATALOG_DIR=$(CATALOG_DIR) -context . -t $(CATALOG_IMAGE) -o $@

@@ -28,7 +28,7 @@ olm-up: $(BIN)/cluster
 E2E_OLM_FLAGS ?=
 
 .PHONY: e2e-olm
-e2e-olm: olm-up $(E2E_OLM_IMAGES) $(BIN)/images/bundle.tar $(BIN)/images/catalog.tar $(BIN)/images/demo-everything.tar $(BIN)/images/demo-filesystem.tar $(BIN)/images/published-kubernetes.tar $(OPERATOR_SDK) $(GOTESTSUM) ## Install by OLM, use, upgrade under load, uninstall, on a cluster of our own. Needs root.
+e2e-olm: olm-up $(E2E_OLM_IMAGES) $(BIN)/images/bundle.tar $(BIN)/images/catalog.tar $(BIN)/images/demo-everything.tar $(BIN)/images/demo-filesystem.tar $(BIN)/images/published-kubernetes.tar $(OPERATOR_SDK) $(OPM) $(GOTESTSUM) ## Install by OLM, use, upgrade under load, uninstall, on a cluster of our own. Needs root.
 	@$(STEP) "load images" $(BIN)/cluster load-image $(BIN)/images/demo-everything.tar $(BIN)/images/demo-filesystem.tar $(BIN)/images/published-kubernetes.tar $(E2E_OLM_IMAGES)
 	@$(STEP) "push bundle and catalog" $(BIN)/cluster push-image $(BIN)/images/bundle.tar $(BIN)/images/catalog.tar
 	@eval "$$($(BIN)/cluster env)"; \

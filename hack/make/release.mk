@@ -16,8 +16,9 @@ push-release: release-images ## Push them to IMAGE_REGISTRY (PUSH_FLAGS as for p
 		$(SCORECARD_IMAGE)=$(DIST)/images/scorecard-tests.tar)
 
 .PHONY: push-bundle
-push-bundle: bundle-image catalog-image ## Push the images of the bundle and of the catalog.
-	$(call push,$(BUNDLE_IMAGE)=$(BIN)/images/bundle.tar $(CATALOG_IMAGE)=$(BIN)/images/catalog.tar)
+push-bundle: bundle-image catalog-image ## Push the images of the bundle and of the catalog, the latter as CATALOG_IMAGE and under the version.
+	$(call push,$(BUNDLE_IMAGE)=$(BIN)/images/bundle.tar $(CATALOG_IMAGE)=$(BIN)/images/catalog.tar \
+		$(IMAGE_REGISTRY)/vmcp-operator-catalog:v$(VERSION)=$(BIN)/images/catalog.tar)
 
 # release-build PACKAGE. Neither the folder nor the state of the work tree is in a program; what it was built from is in its version.
 release-build = @$(STEP) "build $@" env GOFLAGS=-buildvcs=false GOOS=$(firstword $(subst -, ,$*)) GOARCH=$(lastword $(subst -, ,$*)) \

@@ -10,7 +10,6 @@ OPERATOR_SDK   := $(TOOLS)/operator-sdk
 CRD_REF_DOCS   := $(TOOLS)/crd-ref-docs
 KWOK           := $(TOOLS)/kwok
 OPM            := $(TOOLS)/opm
-GRPC_PROBE     := $(TOOLS)/grpc_health_probe
 CYCLONEDX      := $(TOOLS)/cyclonedx-gomod
 GO_LICENSES    := $(TOOLS)/go-licenses
 
@@ -48,13 +47,10 @@ $(OPERATOR_SDK): TOOL_LDFLAGS = -X $(SDK_PACKAGE).Version=$(SDK_VERSION) -X $(SD
 $(OPERATOR_SDK): $(CLUSTER_MODULES)/operator-sdk/go.mod $(CLUSTER_MODULES)/operator-sdk/go.sum
 	$(call build-tool,../cluster/mods/operator-sdk,github.com/operator-framework/operator-sdk/cmd/operator-sdk,-tags containers_image_openpgp)
 
-# opm is pure Go here: file-based catalogs, no SQLite ones; its tags leave out gpgme, too. A catalog image holds it and the probe.
+# opm is pure Go here: file-based catalogs, no SQLite ones; its tags leave out gpgme, too.
 $(OPM): TOOL_LDFLAGS = -X github.com/operator-framework/operator-registry/cmd/opm/version.opmVersion=$(shell awk '$$1 == "github.com/operator-framework/operator-registry" { print $$2 }' $(CLUSTER_MODULES)/opm/go.mod)
 $(OPM): $(CLUSTER_MODULES)/opm/go.mod $(CLUSTER_MODULES)/opm/go.sum
 	$(call build-tool,../cluster/mods/opm,github.com/operator-framework/operator-registry/cmd/opm,-tags json1$(COMMA)containers_image_openpgp)
-
-$(GRPC_PROBE): $(CLUSTER_MODULES)/grpc-health-probe/go.mod $(CLUSTER_MODULES)/grpc-health-probe/go.sum
-	$(call build-tool,../cluster/mods/grpc-health-probe,github.com/grpc-ecosystem/grpc-health-probe)
 
 $(CYCLONEDX): hack/tools/cyclonedx-gomod/go.mod hack/tools/cyclonedx-gomod/go.sum
 	$(call build-tool,cyclonedx-gomod,github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod)

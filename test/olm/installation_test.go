@@ -9,8 +9,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -36,13 +38,20 @@ const (
 // installation is the operator in one namespace, as OLM keeps it.
 type installation struct {
 	namespace string
+	// source is the name of its CatalogSource. OLM remembers for half an hour what a catalog of that name had in that namespace, even if
+	// it is deleted meanwhile, and resolves from that until it has connected to the new one: each run has names of its own.
+	source string
+}
+
+func newInstallation(namespace string) installation {
+	return installation{namespace, "catalog-" + strconv.FormatInt(time.Now().Unix(), 36)}
 }
 
 // install subscribes to a catalog that ends with a version, for some target namespaces (none means all), and waits until that
 // version is installed.
 func install(t *testing.T, namespace, version string, targets ...string) installation {
 	t.Helper()
-	i := installation{namespace}
+	i := newInstallation(namespace)
 	i.offer(t, version)
 	i.subscribe(t, targets...)
 	i.awaitVersion(t, version)
@@ -56,7 +65,7 @@ func (i installation) subscribe(t *testing.T, targets ...string) {
 	if len(targets) > 0 {
 		group = "spec: {targetNamespaces: [" + strings.Join(targets, ", ") + "]}"
 	}
-	apply(t, strings.NewReplacer("NAMESPACE", i.namespace, "SPEC", group, "CHANNEL", channel, "PACKAGE", packageName).Replace(`
+	apply(t, strings.NewReplacer("NAMESPACE", i.namespace, "SPEC", group, "CHANNEL", channel, "PACKAGE", packageName, "SOURCE", i.source).Replace(`
 apiVersion: operators.coreos.com/v1
 kind: OperatorGroup
 metadata: {name: group, namespace: NAMESPACE}
@@ -65,29 +74,28 @@ SPEC
 apiVersion: operators.coreos.com/v1alpha1
 kind: Subscription
 metadata: {name: PACKAGE, namespace: NAMESPACE}
-spec: {channel: CHANNEL, name: PACKAGE, source: catalog, sourceNamespace: NAMESPACE}
+spec: {channel: CHANNEL, name: PACKAGE, source: SOURCE, sourceNamespace: NAMESPACE}
 `))
 }
 
-// offer makes a catalog of all versions up to one, or gives it more than it had, and waits for nothing. OLM's own opm serves what the
-// catalog's image holds: the image has nothing else.
+// offer makes a catalog of all versions up to one, or gives it more than it had, and waits for nothing.
 func (i installation) offer(t *testing.T, version string) {
 	t.Helper()
-	i.catalog(t, catalogImage(version), "extractContent: {catalogDir: /configs}")
+	i.catalog(t, catalogImage(version))
 }
 
-// catalog makes a CatalogSource of an image.
-func (i installation) catalog(t *testing.T, image, pod string) {
+// catalog makes a CatalogSource of an image, or gives it another. OLM's own opm serves what the image holds: it has nothing else.
+func (i installation) catalog(t *testing.T, image string) {
 	t.Helper()
 	apply(t, fmt.Sprintf(`
 apiVersion: operators.coreos.com/v1alpha1
 kind: CatalogSource
-metadata: {name: catalog, namespace: %s}
+metadata: {name: %s, namespace: %s}
 spec:
   sourceType: grpc
   image: %s
-  grpcPodConfig: {securityContextConfig: restricted, %s}
-`, i.namespace, image, pod))
+  grpcPodConfig: {securityContextConfig: restricted, extractContent: {catalogDir: /configs}}
+`, i.source, i.namespace, image))
 }
 
 // awaitVersion waits until a version is installed and the one before it is gone.

@@ -35,7 +35,7 @@ func TestInstallModes(t *testing.T) {
 				apply(t, gatewayManifests(namespace))
 			}
 			for _, namespace := range mode.serves {
-				awaitGateway(t, namespace)
+				awaitGateways(t, namespace)
 			}
 			if mode.targets != nil {
 				nothingMore(t, home, foreign)

@@ -184,8 +184,10 @@ func eventually(t *testing.T, limit time.Duration, what string, condition func(c
 	}
 }
 
-// gatewayManifests are a gateway of two pods, named "team", over the demo's everything-server and its filesystem server: two, because nobody
-// who minds a failed call runs one.
+// gatewayNames are a gateway of two pods, and one that is as a gateway is by default.
+var gatewayNames = []string{"team", "plain"}
+
+// gatewayManifests are these gateways over the demo's everything-server and its filesystem server.
 func gatewayManifests(namespace string) string {
 	image := func(server string) string {
 		return fmt.Sprintf("%s/demo-%s-mcp:%s", setting.ImageRegistry, server, setting.ImageTag)
@@ -219,32 +221,38 @@ apiVersion: vmcp.dev/v1alpha1
 kind: VirtualMCPServer
 metadata: {name: team, namespace: NAMESPACE}
 spec: {groupRef: {name: team}, replicas: 2}
+---
+apiVersion: vmcp.dev/v1alpha1
+kind: VirtualMCPServer
+metadata: {name: plain, namespace: NAMESPACE}
+spec: {groupRef: {name: team}}
 `)
 }
 
-func getGateway(ctx context.Context, namespace string) (*v1alpha1.VirtualMCPServer, error) {
-	s := &v1alpha1.VirtualMCPServer{}
-	return s, kubectl.GetJSON(ctx, s, "--namespace", namespace, "virtualmcpserver", "team")
-}
-
-// awaitGateway waits until the gateway is Ready and every pod serves it.
-func awaitGateway(t *testing.T, namespace string) {
+// awaitGateways waits until the gateways are Ready and every pod serves them.
+func awaitGateways(t *testing.T, namespace string) {
 	t.Helper()
-	eventually(t, startLimit, "waiting for the gateway in "+namespace, func(ctx context.Context) error {
-		s, err := getGateway(ctx, namespace)
-		if err != nil {
+	eventually(t, startLimit, "waiting for the gateways in "+namespace, func(ctx context.Context) error {
+		list := &v1alpha1.VirtualMCPServerList{}
+		if err := kubectl.GetJSON(ctx, list, "--namespace", namespace, "virtualmcpservers"); err != nil {
 			return err
 		}
-		if s.Status.Phase != v1alpha1.PhaseReady || s.Status.ObservedGeneration != s.Generation {
-			return fmt.Errorf("phase is %q: %s; observedGeneration is %d of %d", s.Status.Phase, s.Status.Message, s.Status.ObservedGeneration, s.Generation)
+		if len(list.Items) != len(gatewayNames) {
+			return fmt.Errorf("there are %d", len(list.Items))
+		}
+		for _, s := range list.Items {
+			if s.Status.Phase != v1alpha1.PhaseReady || s.Status.ObservedGeneration != s.Generation {
+				return fmt.Errorf("phase of %s is %q: %s; observedGeneration is %d of %d",
+					s.Name, s.Status.Phase, s.Status.Message, s.Status.ObservedGeneration, s.Generation)
+			}
 		}
 		return nil
 	})
 }
 
-// endpoint is the gateway's, at the address of its Service: the node is this machine.
-func endpoint(t *testing.T, namespace string) string {
+// endpoint is that of a gateway, at the address of its Service: the node is this machine.
+func endpoint(t *testing.T, namespace, gateway string) string {
 	t.Helper()
-	ip := must(t, "--namespace", namespace, "get", "service", v1alpha1.OperandName("team"), "--output=jsonpath={.spec.clusterIP}")
+	ip := must(t, "--namespace", namespace, "get", "service", v1alpha1.OperandName(gateway), "--output=jsonpath={.spec.clusterIP}")
 	return "http://" + ip + v1alpha1.EndpointPath
 }

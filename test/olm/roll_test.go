@@ -21,19 +21,19 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/test/harness"
 )
 
-// gatewayPods selects the pods of the gateway, filesPods those of the stdio server behind it.
+// gatewayPods selects the pods of all gateways, filesPods those of the stdio server behind them.
 const (
-	gatewayPods = "--selector=" + v1alpha1.VirtualMCPServerLabel + "=team"
+	gatewayPods = "--selector=" + v1alpha1.VirtualMCPServerLabel
 	filesPods   = "--selector=" + v1alpha1.BackendLabel + "=files"
 )
 
-// sampleInterval is how often the pods of a gateway are looked at.
+// sampleInterval is how often the pods of the gateways are looked at.
 const sampleInterval = 250 * time.Millisecond
 
-// podsOf follows the pods of the gateway in a namespace until the test ends.
+// podsOf follows the pods of the gateways in a namespace until the test ends.
 func podsOf(t *testing.T, namespace string) *harness.History[corev1.PodList] {
 	t.Helper()
-	query := url.Values{"labelSelector": {v1alpha1.VirtualMCPServerLabel + "=team"}}
+	query := url.Values{"labelSelector": {v1alpha1.VirtualMCPServerLabel}}
 	pods, err := harness.Sample[corev1.PodList](t.Context(), kubectl, "/api/v1/namespaces/"+namespace+"/pods?"+query.Encode(), sampleInterval)
 	if err != nil {
 		t.Fatal(err)
@@ -107,10 +107,10 @@ func oneAtATime(t *testing.T, states []harness.State[corev1.PodList]) {
 	}
 }
 
-// awaitRuntime waits until all pods of the gateway in a namespace are of one version.
+// awaitRuntime waits until all pods of the gateways in a namespace are of one version.
 func awaitRuntime(t *testing.T, namespace, version string) {
 	t.Helper()
-	eventually(t, installLimit, "waiting for every pod of the gateway to be of "+version, func(ctx context.Context) error {
+	eventually(t, installLimit, "waiting for every pod of the gateways to be of "+version, func(ctx context.Context) error {
 		pods, err := getRuntimePods(ctx, namespace)
 		if err == nil && (len(pods) != 1 || len(pods[version]) == 0) {
 			err = fmt.Errorf("the pods are %v", pods)
@@ -128,7 +128,7 @@ func runtimePods(t *testing.T, namespace string) map[string][]string {
 	return pods
 }
 
-// getRuntimePods are the pods of the gateway in a namespace, by version.
+// getRuntimePods are the pods of the gateways in a namespace, by version.
 func getRuntimePods(ctx context.Context, namespace string) (map[string][]string, error) {
 	list := &corev1.PodList{}
 	if err := kubectl.GetJSON(ctx, list, "--namespace", namespace, "pods", gatewayPods); err != nil {

@@ -14,7 +14,7 @@ func TestRunBundle(t *testing.T) {
 	const namespace, team = "vmcp-run-bundle", "vmcp-run-bundle-team"
 	before, after := setting.Versions[0], setting.Versions[1]
 	makeNamespaces(t, namespace, team)
-	operator := installation{namespace}
+	operator := installation{namespace: namespace}
 	sdk := func(args ...string) {
 		t.Helper()
 		out, err := tool(t.Context(), setting.OperatorSDK, append(args, "--namespace="+namespace, "--timeout="+installLimit.String())...)
@@ -27,12 +27,12 @@ func TestRunBundle(t *testing.T) {
 		"--install-mode=AllNamespaces", "--security-context-config=restricted", "--skip-tls-verify")
 	operator.awaitVersion(t, before)
 	apply(t, gatewayManifests(team))
-	awaitGateway(t, team)
+	awaitGateways(t, team)
 
 	sdk("run", "bundle-upgrade", bundleImage(after), "--security-context-config=restricted", "--skip-tls-verify")
 	operator.awaitVersion(t, after)
 	awaitRuntime(t, team, after)
-	awaitGateway(t, team)
+	awaitGateways(t, team)
 
 	// Without the flag CRDs go as well, and all that is declared with them.
 	sdk("cleanup", packageName, "--delete-all=false")

@@ -22,7 +22,7 @@ const (
 	// callInterval is how often each client calls, however long the answers take.
 	callInterval = 10 * time.Millisecond
 	// callLimit is how long an answer may take before the call counts as failed.
-	callLimit = 20 * time.Second
+	callLimit = 5 * time.Second
 	// callsAtOnce is how many calls of a client may wait for their answers.
 	callsAtOnce = 256
 
@@ -40,13 +40,13 @@ var (
 	filesTool      = calledTool{"files_list_allowed_directories", "/scratch"}
 )
 
-// traffic is a client that calls a tool again and again, in one session.
+// traffic is a client that calls a tool of a gateway again and again, in one session.
 type traffic struct {
-	revision string
-	tool     calledTool
-	session  *mcp.ClientSession
-	cancel   context.CancelFunc
-	done     chan struct{}
+	gateway, revision string
+	tool              calledTool
+	session           *mcp.ClientSession
+	cancel            context.CancelFunc
+	done              chan struct{}
 
 	mu       sync.Mutex
 	answered []time.Time // in the order of the answers
@@ -55,7 +55,7 @@ type traffic struct {
 }
 
 // startTraffic opens a session of a protocol revision and calls a tool from then on. Only its context ends it before stop does.
-func startTraffic(t *testing.T, endpoint, revision string, called calledTool) *traffic {
+func startTraffic(t *testing.T, endpoint, gateway, revision string, called calledTool) *traffic {
 	t.Helper()
 	client := mcp.NewClient(&mcp.Implementation{Name: "vmcp-e2e-olm", Version: "1"}, nil)
 	var session *mcp.ClientSession
@@ -75,7 +75,7 @@ func startTraffic(t *testing.T, endpoint, revision string, called calledTool) *t
 		return err
 	})
 	ctx, cancel := context.WithCancel(t.Context())
-	x := &traffic{revision: revision, tool: called, session: session, cancel: cancel, done: make(chan struct{})}
+	x := &traffic{gateway: gateway, revision: revision, tool: called, session: session, cancel: cancel, done: make(chan struct{})}
 	go x.run(ctx)
 	t.Cleanup(func() { x.stop() })
 	return x
@@ -147,7 +147,7 @@ func (x *traffic) check(t *testing.T) {
 	t.Helper()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	t.Logf("client of %s, %s: %d calls answered, %d failed, the slowest took %s", x.revision, x.tool.name, len(x.answered), len(x.failed), x.slowest.Round(time.Millisecond))
+	t.Logf("client of %s, %s, %s: %d calls answered, %d failed, the slowest took %s", x.gateway, x.revision, x.tool.name, len(x.answered), len(x.failed), x.slowest.Round(time.Millisecond))
 	for i, err := range x.failed {
 		if i == 10 {
 			t.Errorf("and %d more", len(x.failed)-i)

@@ -16,12 +16,12 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/test/harness"
 )
 
-// slowly makes each pod of the gateway count as available only after a while, so that OLM, given the chance, would start the second
+// slowly makes each pod of a gateway count as available only after a while, so that OLM, given the chance, would start the second
 // upgrade before the gateways are through with the first.
 const slowly = `{"spec": {"patches": [{"target": {"kind": "Deployment"}, "patch": "[{\"op\": \"add\", \"path\": \"/spec/minReadySeconds\", \"value\": 15}]"}]}}`
 
 // TestUpgrade installs the oldest version from a catalog, offers two newer ones at once, and removes the operator, while clients of both
-// eras call a gateway all the time.
+// eras call each gateway all the time.
 func TestUpgrade(t *testing.T) {
 	const namespace, team = "vmcp-upgrade", "vmcp-upgrade-team"
 	first, last := setting.Versions[0], setting.Versions[len(setting.Versions)-1]
@@ -29,7 +29,7 @@ func TestUpgrade(t *testing.T) {
 	operator := install(t, namespace, first)
 	apply(t, gatewayManifests(team))
 	must(t, "--namespace", team, "patch", "virtualmcpserver", "team", "--type=merge", "--patch", slowly)
-	awaitGateway(t, team)
+	awaitGateways(t, team)
 	awaitRuntime(t, team, first)
 
 	pods := podsOf(t, team)
@@ -39,16 +39,22 @@ func TestUpgrade(t *testing.T) {
 	}
 	began := time.Now()
 	var clients []*traffic
-	for _, called := range []calledTool{everythingTool, filesTool} {
-		for _, revision := range []string{legacy, modern} {
-			clients = append(clients, startTraffic(t, endpoint(t, team), revision, called))
-		}
+	for _, c := range []struct {
+		gateway, revision string
+		tool              calledTool
+	}{
+		{"team", legacy, filesTool},
+		{"team", modern, everythingTool},
+		{"plain", legacy, everythingTool},
+		{"plain", modern, filesTool},
+	} {
+		clients = append(clients, startTraffic(t, endpoint(t, team, c.gateway), c.gateway, c.revision, c.tool))
 	}
 	bridged := must(t, "--namespace", team, "get", "pods", "--output=name", filesPods)
 	operator.offer(t, last)
 	operator.awaitVersion(t, last)
 	awaitRuntime(t, team, last)
-	awaitGateway(t, team)
+	awaitGateways(t, team)
 
 	states := pods.Since(began)
 	if err := pods.Err(); err != nil {
@@ -75,7 +81,7 @@ func TestUpgrade(t *testing.T) {
 			since := time.Now()
 			eventually(t, startLimit, "waiting for calls to be answered without the operator", func(context.Context) error {
 				if n := client.between(since, time.Now()); n < 100 {
-					return fmt.Errorf("%d calls of %s in %s were answered", n, client.tool.name, client.revision)
+					return fmt.Errorf("%d calls of %s in %s at %s were answered", n, client.tool.name, client.revision, client.gateway)
 				}
 				return nil
 			})
@@ -85,7 +91,7 @@ func TestUpgrade(t *testing.T) {
 		before := runtimePods(t, team)
 		operator.subscribe(t)
 		operator.awaitVersion(t, last)
-		awaitGateway(t, team)
+		awaitGateways(t, team)
 		if after := runtimePods(t, team); !maps.EqualFunc(after, before, slices.Equal) {
 			t.Errorf("there were %v and are %v", before, after)
 		}
@@ -103,14 +109,14 @@ func rolled(t *testing.T, periods []period, clients []*traffic) {
 	var versions []string
 	for _, p := range periods {
 		versions = append(versions, p.version)
-		calls := 0
+		var calls []int
 		for _, client := range clients {
-			calls += client.between(p.from, p.to)
+			calls = append(calls, client.between(p.from, p.to))
 		}
-		t.Logf("v%s ran from %s to %s in %v; %d calls were answered in that time",
+		t.Logf("v%s ran from %s to %s in %v; of each client's calls %d were answered in that time",
 			p.version, p.from.Format(time.TimeOnly), p.to.Format(time.TimeOnly), p.pods, calls)
-		if calls == 0 || len(p.pods) < 2 {
-			t.Errorf("v%s: %d pods, %d calls", p.version, len(p.pods), calls)
+		if slices.Contains(calls, 0) || len(p.pods) < 3 {
+			t.Errorf("v%s: %d pods, calls %d", p.version, len(p.pods), calls)
 		}
 	}
 	if !slices.Equal(versions, setting.Versions) {
