@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # What is released, and what a bundle and an image are called.
 VERSION        ?= 0.1.0
 IMAGE_REGISTRY ?= ghcr.io/vmcp-dev
-IMAGE_TAG      ?= dev
+IMAGE_TAG      ?= v$(VERSION)
 OPERATOR_IMAGE := $(IMAGE_REGISTRY)/vmcp-operator:$(IMAGE_TAG)
 RUNTIME_IMAGE  := $(IMAGE_REGISTRY)/vmcp-runtime:$(IMAGE_TAG)
 

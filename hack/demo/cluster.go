@@ -20,7 +20,7 @@ import (
 // Names of what "make images" and "make demo-images" leave, and of what the manifests refer to.
 const (
 	defaultRegistry = "ghcr.io/vmcp-dev"
-	defaultTag      = "dev"
+	defaultTag      = "v0.1.0"
 )
 
 var archives = []string{"operator.tar", "runtime.tar", "demo-kubernetes.tar", "demo-filesystem.tar", "demo-everything.tar"}

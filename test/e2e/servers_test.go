@@ -80,7 +80,7 @@ func everythingImage(t *testing.T) string {
 
 // ownImage is the image of one of the servers that these tests have of their own.
 func ownImage(server string) string {
-	return cmp.Or(os.Getenv("IMAGE_REGISTRY"), "ghcr.io/vmcp-dev") + "/e2e-" + server + ":" + cmp.Or(os.Getenv("IMAGE_TAG"), "dev")
+	return os.Getenv("IMAGE_REGISTRY") + "/e2e-" + server + ":" + os.Getenv("IMAGE_TAG")
 }
 
 // tokenServer is a server that answers those who have a token of its Secret.
