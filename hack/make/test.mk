@@ -45,10 +45,14 @@ e2e: cluster-up load-images $(GOTESTSUM) ## The demo's story as assertions, on a
 faults: cluster-up load-images $(GOTESTSUM) ## Kill, freeze and cut off runtimes on that cluster: how soon does the status tell the truth? Needs root.
 	$(call on-cluster,faults,-run '^TestFault' -parallel 6)
 
+# What docs/upgrade.md upgrades from: the same tree under a lower version (olm.mk).
+OLDER_VERSION  := 0.0.9
+E2E_DOCS_OLDER := $(BIN)/images/e2e-olm-operator-$(OLDER_VERSION).tar $(BIN)/images/e2e-olm-runtime-$(OLDER_VERSION).tar
+
 .PHONY: e2e-docs
-e2e-docs: cluster-down load-images $(BIN)/images/published-kubernetes.tar $(KUSTOMIZE) $(GOTESTSUM) ## The commands of docs/install.md, operations.md and upgrade.md, as they stand there, on a fresh cluster. Needs root.
-	@$(STEP) "load the server of the docs" $(BIN)/cluster load-image $(BIN)/images/published-kubernetes.tar
-	@eval "$$($(BIN)/cluster env)"; CGO_ENABLED=0 $(STEP) "commands of the docs" $(GOTESTSUM) --format standard-verbose \
+e2e-docs: cluster-down load-images $(BIN)/images/published-kubernetes.tar $(E2E_DOCS_OLDER) $(KUSTOMIZE) $(GOTESTSUM) ## The commands of docs/install.md, operations.md and upgrade.md, as they stand there, on a fresh cluster. Needs root.
+	@$(STEP) "load the server of the docs, and an older version" $(BIN)/cluster load-image $(BIN)/images/published-kubernetes.tar $(E2E_DOCS_OLDER)
+	@eval "$$($(BIN)/cluster env)"; OLDER_VERSION=$(OLDER_VERSION) CGO_ENABLED=0 $(STEP) "commands of the docs" $(GOTESTSUM) --format standard-verbose \
 		-- -trimpath -tags e2e -count=1 -timeout 20m -run TestKustomizeStory ./test/docs/
 
 # Shorter with VMCP_FLAPPING, VMCP_STEADY and VMCP_ABSENCE: how long a backend flaps, nothing happens, and the API server is away.

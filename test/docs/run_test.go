@@ -39,7 +39,7 @@ func run(t *testing.T, story docs.Story) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), storyTimeout)
 	defer cancel()
-	made := namespaces(blocks)
+	made := append(namespaces(blocks), "vmcp-system") // which config/default makes
 	if left := left(ctx, t, made); left != "" {
 		t.Fatalf("the cluster is not empty, begin with a fresh one: %s", left)
 	}
@@ -83,18 +83,18 @@ func namespaces(blocks []docs.Block) []string {
 	return names
 }
 
-// left are the kinds of ours that the cluster has, and those of some namespaces that there are.
+// left are the kinds and roles of ours that the cluster has, and those of some namespaces that there are.
 func left(ctx context.Context, t *testing.T, namespaces []string) string {
 	t.Helper()
-	list, err := exec.CommandContext(ctx, "kubectl", "get", "customresourcedefinitions,namespaces", "--output=name").Output()
+	list, err := exec.CommandContext(ctx, "kubectl", "get", "customresourcedefinitions,namespaces,clusterroles,clusterrolebindings", "--output=name").Output()
 	if err != nil {
-		t.Fatalf("listing the kinds and namespaces of the cluster: %v", err)
+		t.Fatalf("listing what is the cluster's: %v", err)
 	}
 	var found []string
 	for name := range strings.Lines(string(list)) {
 		name = strings.TrimSpace(name)
-		namespace, isNamespace := strings.CutPrefix(name, "namespace/")
-		if isNamespace && slices.Contains(namespaces, namespace) || strings.HasSuffix(name, ".vmcp.dev") {
+		_, bare, _ := strings.Cut(name, "/")
+		if slices.Contains(namespaces, bare) || strings.HasSuffix(bare, ".vmcp.dev") || strings.HasPrefix(bare, "vmcp-operator") {
 			found = append(found, name)
 		}
 	}

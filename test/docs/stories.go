@@ -13,8 +13,9 @@ import (
 // Pages are those whose commands are run.
 var Pages = []string{"docs/install.md", "docs/operations.md", "docs/upgrade.md"}
 
-// Part is a section of a page; Section is empty for the whole page.
-type Part struct{ Page, Section string }
+// Part is a section of a page; Section is empty for the whole page. Before are commands that bring about what the section is about, After
+// commands that look at what came of it, where the section has none.
+type Part struct{ Page, Section, Before, After string }
 
 // Story is what somebody does from an empty cluster on, in this order.
 type Story []Part
@@ -22,19 +23,34 @@ type Story []Part
 // The stories between them run every block that is not exempt.
 var (
 	Kustomize = Story{
-		{"docs/install.md", "With Kustomize, for all namespaces"},
-		{"docs/install.md", "The first gateway"},
-		{"docs/operations.md", ""},
-		{"docs/upgrade.md", "With Kustomize"},
-		{"docs/install.md", "With Kustomize, for one namespace"},
-		{"docs/install.md", "Remove"},
+		{Page: "docs/install.md", Section: "With Kustomize, for all namespaces"},
+		{Page: "docs/install.md", Section: "The first gateway"},
+		{Page: "docs/operations.md"},
+		{Page: "docs/upgrade.md", Section: "With Kustomize", Before: olderVersion, After: newVersion},
+		{Page: "docs/install.md", Section: "Remove it from all namespaces"},
+		{Page: "docs/install.md", Section: "With Kustomize, for one namespace"},
+		{Page: "docs/install.md", Section: "Remove it from one namespace"},
 	}
 	OLM = Story{
-		{"docs/install.md", "With OLM"},
-		{"docs/install.md", "The first gateway"},
-		{"docs/upgrade.md", "With OLM"},
-		{"docs/install.md", "Remove it from OLM"},
+		{Page: "docs/install.md", Section: "With OLM"},
+		{Page: "docs/install.md", Section: "The first gateway"},
+		{Page: "docs/upgrade.md", Section: "With OLM"},
+		{Page: "docs/install.md", Section: "Remove it from OLM"},
 	}
+)
+
+// olderVersion puts the version OLDER_VERSION in the place of the one that config/default installs, and waits until the gateway runs it;
+// newVersion sees that it runs the latter.
+const (
+	olderVersion = `newer=$(sed -n 's/ *newTag: //p' config/default/kustomization.yaml | sort -u)
+runs() { kubectl -n team wait deployment/vmcp-team --timeout=120s \
+  --for=jsonpath='{.spec.template.spec.containers[0].image}'="ghcr.io/vmcp-dev/vmcp-runtime:$1"; }
+kubectl kustomize config/default | sed "s/:$newer$/:v$OLDER_VERSION/" | kubectl apply --server-side -f - | grep deployment
+runs "v$OLDER_VERSION"
+kubectl -n team rollout status deployment/vmcp-team --timeout=120s
+`
+	newVersion = `runs "$newer"
+`
 )
 
 // Read reads the pages below a folder.
@@ -62,7 +78,13 @@ func (s Story) Blocks(pages map[string][]Block) ([]Block, error) {
 		if len(blocks) == 0 {
 			return nil, fmt.Errorf("%s has no commands in %q", part.Page, part.Section)
 		}
+		if part.Before != "" {
+			all = append(all, Block{Page: "before " + part.Page, Commands: part.Before})
+		}
 		all = append(all, blocks...)
+		if part.After != "" {
+			all = append(all, Block{Page: "after " + part.Page, Commands: part.After})
+		}
 	}
 	return all, nil
 }
