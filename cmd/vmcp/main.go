@@ -70,7 +70,7 @@ func newCommand() *cobra.Command {
 	log := &logging{}
 	cmd := &cobra.Command{
 		Use:           "vmcp",
-		Short:         "One MCP endpoint before many MCP servers",
+		Short:         "One MCP endpoint in front of many MCP servers",
 		SilenceErrors: true, // execute prints them
 		SilenceUsage:  true,
 		Args:          misused(cobra.NoArgs),

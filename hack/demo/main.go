@@ -1,7 +1,7 @@
 // Copyright The vmcp-operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows the whole system on a real cluster: it installs the operator, puts a gateway before three MCP servers
+// Command demo shows the whole system on a real cluster: it installs the operator, puts a gateway in front of three MCP servers
 // that others wrote, calls them, lets one die and come back, and leaves everything running. "make demo" builds what it needs
 // and runs it from the top of the repository.
 //

@@ -75,7 +75,7 @@ func (s *story) chapters() []chapter {
 	}
 	return append(chapters,
 		chapter{"Install the operator: kubectl apply --server-side -k config/default", s.installOperator},
-		chapter{"Put a gateway before three MCP servers: kubectl apply -k config/samples/demo", s.deploy},
+		chapter{"Put a gateway in front of three MCP servers: kubectl apply -k config/samples/demo", s.deploy},
 		chapter{"Wait until the gateway reports that all of them are served", s.awaitReady},
 		chapter{"Connect an MCP client to the gateway", s.connect},
 		chapter{"Call one tool of each server through the gateway", s.callTools},
