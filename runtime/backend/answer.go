@@ -238,7 +238,7 @@ func (x *exchange) refused(response *http.Response, inSession bool) (*relay.Answ
 	if aboutCredentials(status.Status) {
 		return nil, status
 	}
-	if inSession && forgotSession(status.Status, body) {
+	if inSession && x.lostSession(status.Status, body) {
 		return nil, errSessionLost
 	}
 	if parse(body).Kind != rpc.Failure {

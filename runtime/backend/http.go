@@ -13,10 +13,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
 )
 
 const (
@@ -197,6 +200,41 @@ func forgotSession(status int, body []byte) bool {
 	default:
 		return false
 	}
+}
+
+// Words about the session itself, and not about one of the application's, as a browser's: they come first in what a transport says.
+var (
+	aboutSession   = regexp.MustCompile(`^(?:(?:bad request|not found): )?(?:(?:the|this|invalid|unknown|expired|missing|no|valid|or|mcp) )*(?:mcp-)?session\b`)
+	aboutSessionID = regexp.MustCompile(`\bsession(?:[- ]id\b| not found)`)
+	aboutHandshake = regexp.MustCompile(`^(?:bad request: )?(?:server|session) not initialized`)
+)
+
+// lostSession is forgotSession for a request that has an id. Transports refuse a session before they look at the request: they answer in
+// plain text, or with an error without that id (the TypeScript SDK: null, the Python SDK: "server-error"). An error with the id is the
+// answer to the request, whatever the status, and what was answered is not sent again. But some servers, this gateway among them, put the
+// id into the refusal. Those are told apart by a code that is no method's own, and by what they say: with 404, which is meant for that,
+// about the session; with 400 about its id or the handshake.
+func (x *exchange) lostSession(status int, body []byte) bool {
+	if !forgotSession(status, body) {
+		return false
+	}
+	m := parse(body)
+	if m.Kind != rpc.Failure || !x.isMine(m) {
+		return true
+	}
+	e := parseRPCError(body)
+	if e == nil || !ofTransport(e.Code) {
+		return false
+	}
+	text := strings.ToLower(e.Message)
+	return aboutHandshake.MatchString(text) ||
+		aboutSession.MatchString(text) && (status == http.StatusNotFound || aboutSessionID.MatchString(text))
+}
+
+// ofTransport says that an error with this code can be about the session: an invalid request, or one that servers define themselves
+// (JSON-RPC 2.0, section 5.1).
+func ofTransport(code int) bool {
+	return code == mcp.INVALID_REQUEST || code >= -32099 && code <= -32000 && code != CodeResourceNotFound
 }
 
 func drain(response *http.Response) {
