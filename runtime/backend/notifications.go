@@ -85,9 +85,9 @@ func (n *notifications) run() {
 			continue
 		}
 		if response.StatusCode != http.StatusOK || mediaType(response) != contentStream {
-			drain(response)
+			body := readError(response)
 			n.settle()
-			if !n.mayComeBack(response.StatusCode, opened) {
+			if !n.mayComeBack(response.StatusCode, body, opened) {
 				return
 			}
 			rate.ended()
@@ -103,12 +103,12 @@ func (n *notifications) run() {
 	}
 }
 
-// mayComeBack says whether a refused stream is worth another try.
-func (n *notifications) mayComeBack(status int, opened bool) bool {
+// mayComeBack says whether a refused stream is worth another try. One that was there before is refused with the session.
+func (n *notifications) mayComeBack(status int, body []byte, opened bool) bool {
 	switch {
 	case status >= 500, status == http.StatusTooManyRequests, aboutCredentials(status):
 		return true
-	case status == http.StatusNotFound && opened:
+	case opened && (status == http.StatusNotFound || forgotSession(status, body)):
 		n.session.forgotten.Store(true)
 		n.session.hears.lost()
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -137,33 +138,55 @@ func TestWatchResource_Modern(t *testing.T) {
 
 // A client that waits for a resource to change does not call; the session that the backend forgot is opened again all the same.
 func TestLegacy_SubscriptionsOutliveTheSession(t *testing.T) {
-	s := newScripted(t)
-	s.capabilities = `{"resources":{"subscribe":true}}`
-	s.changes = make(chan string)
-	s.answers["resources/subscribe"] = func(request) string { return `{}` }
-	c := newClient(t, s.URL, v1alpha1.TransportStreamableHTTP, backend.Limits{})
-	heard := make(chan string, 4)
-	session := c.NewSession(relay.SessionOptions{OnNotification: func(m rpc.Message) { heard <- string(m.Params.Of(m.Raw)) }})
-	defer session.Close()
-	if err := session.Subscribe(deadline(t, 10*time.Second), "x://a"); err != nil {
-		t.Fatal(err)
-	}
-	s.changes <- "notifications/message" // taken by the stream, which is open then
-	if got := <-heard; got != "" {
-		t.Errorf("heard %s", got)
-	}
-	s.forget()
-	s.changes <- "" // the stream ends
-	select {
-	case got := <-heard:
-		if got != `{"uri":"x://a"}` {
-			t.Errorf("heard %s", got)
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("the client hears nothing any more")
-	}
-	if s.count("resources/subscribe") != 2 || s.last("resources/subscribe").Header.Get("Mcp-Session-Id") != "session-2" {
-		t.Errorf("subscribed %d times", s.count("resources/subscribe"))
+	for name, refuse := range map[string]func(http.ResponseWriter){
+		"404": func(w http.ResponseWriter) { http.Error(w, "session not found", http.StatusNotFound) },
+		"404 that speaks of a method": func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"jsonrpc":"2.0","error":{"code":-32601,"message":"no such method"},"id":null}`)
+		},
+		"400 of an older SDK": func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScripted(t)
+			s.capabilities = `{"resources":{"subscribe":true}}`
+			s.changes = make(chan string)
+			s.answers["resources/subscribe"] = func(request) string { return `{}` }
+			var forgotten atomic.Bool
+			s.before = func(w http.ResponseWriter, r *http.Request, _ request) bool {
+				if !forgotten.Load() || r.Header.Get("Mcp-Session-Id") != "session-1" {
+					return false
+				}
+				refuse(w)
+				return true
+			}
+			c := newClient(t, s.URL, v1alpha1.TransportStreamableHTTP, backend.Limits{})
+			heard := make(chan string, 4)
+			session := c.NewSession(relay.SessionOptions{OnNotification: func(m rpc.Message) { heard <- string(m.Params.Of(m.Raw)) }})
+			defer session.Close()
+			if err := session.Subscribe(deadline(t, 10*time.Second), "x://a"); err != nil {
+				t.Fatal(err)
+			}
+			s.changes <- "notifications/message" // taken by the stream, which is open then
+			if got := <-heard; got != "" {
+				t.Errorf("heard %s", got)
+			}
+			forgotten.Store(true)
+			s.changes <- "" // the stream ends
+			select {
+			case got := <-heard:
+				if got != `{"uri":"x://a"}` {
+					t.Errorf("heard %s", got)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("the client hears nothing any more")
+			}
+			if s.count("resources/subscribe") != 2 || s.last("resources/subscribe").Header.Get("Mcp-Session-Id") != "session-2" {
+				t.Errorf("subscribed %d times", s.count("resources/subscribe"))
+			}
+		})
 	}
 }
 
