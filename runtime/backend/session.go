@@ -161,28 +161,56 @@ func (s *session) acquire(ctx context.Context) (l *legacy, fresh bool, err error
 	}
 	select {
 	case s.opening <- struct{}{}:
-		defer func() { <-s.opening }()
 	case <-ctx.Done():
-		return nil, false, fmt.Errorf("waiting for a session with the backend: %w", ctx.Err())
+		return nil, false, waitedForSession(ctx)
 	}
+	opened := func() { <-s.opening }
 	if l, err := s.open(); l != nil || err != nil {
+		opened()
 		return l, false, err
 	}
 	c := s.client
 	mayBeAsked := asksOf(s.Capabilities) != (asks{})
-	l, err = c.openLegacy(ctx, s.Capabilities, s, s.shared || mayBeAsked || s.isListening())
+	next, err := c.openLegacy(ctx, s.Capabilities, s, s.shared || mayBeAsked || s.isListening())
 	if err != nil {
+		opened()
 		return nil, false, fmt.Errorf("opening a session: %w", err)
 	}
 	if mayBeAsked { // some servers ask on no other stream
-		awaitStream(ctx, l.link.settled())
+		awaitStream(ctx, next.link.settled())
 	}
-	c.version.Store(&l.version)
-	s.restore(ctx, l)
+	c.version.Store(&next.version)
+	// From here on it is others' session as well: it becomes whole, and the present one, though the caller waits no longer.
+	done := make(chan error, 1)
+	if !c.inBackground(func() {
+		defer opened()
+		s.restore(next)
+		done <- s.use(next)
+	}) {
+		opened()
+		next.close()
+		return nil, false, errClosed
+	}
+	select {
+	case err := <-done:
+		if err != nil {
+			return nil, false, err
+		}
+		return next, true, nil
+	case <-ctx.Done():
+		return nil, false, waitedForSession(ctx)
+	}
+}
 
+func waitedForSession(ctx context.Context) error {
+	return fmt.Errorf("waiting for a session with the backend: %w", ctx.Err())
+}
+
+// use makes a session that was opened the present one.
+func (s *session) use(l *legacy) error {
 	s.mu.Lock()
 	closed, again, listens := s.closed, s.began, s.listens
-	if !closed && c.keep(s) {
+	if !closed && s.client.keep(s) {
 		s.current, s.began = l, true
 	} else {
 		closed = true
@@ -190,7 +218,7 @@ func (s *session) acquire(ctx context.Context) (l *legacy, fresh bool, err error
 	s.mu.Unlock()
 	if closed {
 		l.close()
-		return nil, false, errClosed
+		return errClosed
 	}
 	if listens { // perhaps only since a moment ago
 		l.listen()
@@ -198,7 +226,7 @@ func (s *session) acquire(ctx context.Context) (l *legacy, fresh bool, err error
 	if again {
 		s.missed()
 	}
-	return l, true, nil
+	return nil
 }
 
 // Listen implements relay.Session.

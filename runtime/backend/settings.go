@@ -37,8 +37,9 @@ func (s *session) lowerLevel(ctx context.Context, l *legacy, level string) {
 
 func levelParams(level string) json.RawMessage { return fmt.Appendf(nil, `{"level":%q}`, level) }
 
-// restore sets in a new session what the client had set in the one before.
-func (s *session) restore(ctx context.Context, l *legacy) {
+// restore sets in a new session what the client had set in the one before, or, in a session that is shared, the clients. It ends with a
+// setting that the backend leaves unanswered: calls wait for the session.
+func (s *session) restore(l *legacy) {
 	s.mu.Lock()
 	level, uris := s.level, slices.Collect(maps.Keys(s.uris))
 	s.mu.Unlock()
@@ -46,17 +47,23 @@ func (s *session) restore(ctx context.Context, l *legacy) {
 		uris = s.client.watches.held()
 	}
 	slices.Sort(uris)
-	set := func(method string, params json.RawMessage) {
-		if _, err := l.request(ctx, method, params); err != nil {
+	set := func(method string, params json.RawMessage) (answered bool) {
+		ctx, cancel := context.WithTimeout(s.client.life, subscribeTimeout)
+		defer cancel()
+		_, err := l.request(ctx, method, params)
+		if err != nil {
 			s.client.log.Warn("a new session with the backend lacks something that the one before had", "method", method,
 				"error", s.client.Classify(err).Message)
 		}
+		return ctx.Err() == nil
 	}
-	if level != "" && l.capabilities.Logging != nil {
-		set(methodSetLevel, levelParams(level))
+	if level != "" && l.capabilities.Logging != nil && !set(methodSetLevel, levelParams(level)) {
+		return
 	}
 	for _, uri := range uris {
-		set(methodSubscribe, uriParams(uri))
+		if !set(methodSubscribe, uriParams(uri)) {
+			return
+		}
 	}
 }
 

@@ -1,0 +1,95 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backend_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
+	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
+)
+
+// TestLegacy_ASessionBecomesWholeWhoeverOpensIt has a call open the session that all share anew, and its client leave while the backend is
+// told what others had set in the one before.
+func TestLegacy_ASessionBecomesWholeWhoeverOpensIt(t *testing.T) {
+	s := newScripted(t)
+	s.capabilities = `{"tools":{},"logging":{},"resources":{"subscribe":true}}`
+	for _, method := range []string{"tools/call", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"} {
+		s.answers[method] = func(request) string { return `{}` }
+	}
+	reached, resume := make(chan struct{}), make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(resume) })
+	defer goOn()
+	s.before = func(_ http.ResponseWriter, r *http.Request, m request) bool {
+		if m.Method == "logging/setLevel" && r.Header.Get("Mcp-Session-Id") == "session-2" {
+			close(reached)
+			<-resume
+		}
+		return false
+	}
+	c := newClient(t, s.URL, v1alpha1.TransportStreamableHTTP, backend.Limits{})
+	ctx := deadline(t, 20*time.Second)
+	for _, uri := range []string{"x://a", "x://b"} {
+		if err := c.WatchResource(ctx, uri, func(rpc.Message) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call := func(ctx context.Context) error {
+		r := message(t, relay.Legacy, "tools/call", `{"name":"a"}`)
+		r.LogLevel = "debug"
+		answer, err := c.Exchange(ctx, r, nil)
+		answer.Done()
+		return err
+	}
+	if err := call(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.forget()
+
+	leaving, leave := context.WithCancel(ctx)
+	defer leave()
+	left := make(chan error, 1)
+	go func() { left <- call(leaving) }()
+	<-reached
+	leave()
+	select {
+	case err := <-left:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("the client that left got %v", err)
+		}
+	case <-ctx.Done():
+		t.Fatal("a client that leaves waits for the backend")
+	}
+	goOn()
+	if err := call(ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	var set []string
+	s.mu.Lock()
+	for _, r := range s.got {
+		if r.Header.Get("Mcp-Session-Id") == "session-2" && slices.Contains([]string{"logging/setLevel", "resources/subscribe"}, r.Method) {
+			set = append(set, r.Method+" "+string(r.Params))
+		}
+	}
+	minted := s.minted
+	s.mu.Unlock()
+	want := []string{`logging/setLevel {"level":"debug"}`, `resources/subscribe {"uri":"x://a"}`, `resources/subscribe {"uri":"x://b"}`}
+	if diff := cmp.Diff(want, set); diff != "" {
+		t.Error(diff)
+	}
+	if minted != 2 {
+		t.Errorf("%d sessions", minted)
+	}
+}
