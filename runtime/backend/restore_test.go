@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,5 +92,56 @@ func TestLegacy_ASessionBecomesWholeWhoeverOpensIt(t *testing.T) {
 	}
 	if minted != 2 {
 		t.Errorf("%d sessions", minted)
+	}
+}
+
+// TestLegacy_TheLogLevelIsSetWhoeverWantsIt has a client leave while the backend takes its time over a level that another call wants as well.
+func TestLegacy_TheLogLevelIsSetWhoeverWantsIt(t *testing.T) {
+	s := newScripted(t)
+	s.capabilities = `{"tools":{},"logging":{}}`
+	s.answers["tools/call"] = func(request) string { return `{}` }
+	s.answers["logging/setLevel"] = func(request) string { return `{}` }
+	reached := make(chan struct{})
+	resume := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(resume) })
+	defer goOn()
+	var outcome atomic.Value // of the request that sets the level
+	s.before = func(_ http.ResponseWriter, r *http.Request, m request) bool {
+		if m.Method == "logging/setLevel" {
+			close(reached)
+			select {
+			case <-resume:
+				outcome.Store("heard")
+			case <-r.Context().Done():
+				outcome.Store("given up")
+			}
+		}
+		return false
+	}
+	c := newClient(t, s.URL, v1alpha1.TransportStreamableHTTP, backend.Limits{})
+	ctx := deadline(t, 20*time.Second)
+	call := func(ctx context.Context) error {
+		r := message(t, relay.Legacy, "tools/call", `{"name":"a"}`)
+		r.LogLevel = "debug"
+		answer, err := c.Exchange(ctx, r, nil)
+		answer.Done()
+		return err
+	}
+	leaving, leave := context.WithCancel(ctx)
+	defer leave()
+	left := make(chan error, 1)
+	go func() { left <- call(leaving) }()
+	<-reached
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("the client that left got %v", err)
+	}
+	if err := call(ctx); err != nil { // it does not wait for the level
+		t.Fatal(err)
+	}
+	goOn()
+	eventually(t, "the request that sets the level has ended", func() bool { return outcome.Load() != nil })
+	if got := outcome.Load(); got != "heard" {
+		t.Errorf("the level was %v", got)
 	}
 }

@@ -30,8 +30,20 @@ func (s *session) lowerLevel(ctx context.Context, l *legacy, level string) {
 	if !lower {
 		return
 	}
-	if _, err := l.request(ctx, methodSetLevel, levelParams(level)); err != nil {
-		s.client.log.Debug("the backend did not take the log level", "error", s.client.Classify(err).Message)
+	told := make(chan struct{})
+	if !s.client.inBackground(func() { // the calls after this one count on it
+		defer close(told)
+		ctx, cancel := context.WithTimeout(s.client.life, subscribeTimeout)
+		defer cancel()
+		if _, err := l.request(ctx, methodSetLevel, levelParams(level)); err != nil {
+			s.client.log.Debug("the backend did not take the log level", "error", s.client.Classify(err).Message)
+		}
+	}) {
+		return
+	}
+	select {
+	case <-told:
+	case <-ctx.Done():
 	}
 }
 
