@@ -110,19 +110,19 @@ func Run(ctx context.Context, o Options) error {
 		AllowedHosts: o.Config.Initial().AllowedHosts, AllowedOrigins: o.Config.Initial().AllowedOrigins, Logger: o.Logger, Limits: o.Limits,
 	})
 	c.gateway = g
+	// running ends with ctx or with the first failure; what it carries is stopped first. The rest is stopped in order.
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	ready := func() bool { return c.ready.Load() && running.Err() == nil } // control goes on while the runtime ends
 	var (
 		server  = newServer(g.Handler(), o.Logger)
-		admin   = newServer(telemetry.Admin(o.Metrics, c.ready.Load), o.Logger)
+		admin   = newServer(telemetry.Admin(o.Metrics, ready), o.Logger)
 		servers = []*graceful.Server{server, admin}
 	)
 	o.Logger.Info("Serving", "endpoint", at.gateway.Addr().String(), "admin", at.admin.Addr().String(), "version", o.Version)
 	if o.Listening != nil {
 		o.Listening(at.gateway.Addr(), at.admin.Addr())
 	}
-
-	// running ends with ctx or with the first failure; what it carries is stopped first. The rest is stopped in order.
-	running, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
 	controlling, stopControl := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopControl()
 	var reporting, serving, control sync.WaitGroup
@@ -153,7 +153,6 @@ func Run(ctx context.Context, o Options) error {
 
 	<-running.Done()
 	o.Logger.Info("Shutting down", "cause", context.Cause(running))
-	c.ready.Store(false)
 	g.Retire()
 	retired := time.After(o.ShutdownDelay)
 	reporting.Wait()

@@ -108,6 +108,37 @@ func TestRun_SendsClientsAwayBeforeItCloses(t *testing.T) {
 	}
 }
 
+// TestRun_IsNotReadyWhileItEnds, though it follows its backends meanwhile.
+func TestRun_IsNotReadyWhileItEnds(t *testing.T) {
+	d := newDiscoverer()
+	o := standalone(d, &recorder{})
+	o.ShutdownDelay = 3 * time.Second
+	r := start(t, o)
+	probe := &started{admin: r.admin, http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	expect := func(want int) {
+		t.Helper()
+		eventually(t, soon, func() string {
+			if code, _ := probe.get(t, "/readyz"); code != want {
+				return fmt.Sprintf("/readyz is %d, want %d", code, want)
+			}
+			return ""
+		})
+	}
+	expect(http.StatusOK)
+	ended := make(chan error, 1)
+	go func() { ended <- r.stop() }()
+	expect(http.StatusServiceUnavailable)
+	for range 4 { // one waits, one is handed on, one is at work: the first is done
+		d.set()
+	}
+	if code, _ := probe.get(t, "/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("/readyz is %d when a list of backends came", code)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRun_LosesNoRequestWhenItEnds has clients that send each request once call a runtime without a pause, while it ends and another takes
 // over, as pods behind a Service do.
 func TestRun_LosesNoRequestWhenItEnds(t *testing.T) {
