@@ -288,7 +288,10 @@ func (c *call) relay() {
 	if c.owner != nil {
 		token := rpc.Token(c.id())
 		c.out.keepIn(c.owner, c)
-		c.owner.begin(token, c)
+		if !c.owner.begin(token, c) {
+			c.fail(&era.Refusal{Status: http.StatusNotFound, Code: mcp.INVALID_REQUEST, Message: unknownSession})
+			return
+		}
 		defer c.owner.finish(token, c)
 	}
 	c.out.await()
@@ -328,10 +331,11 @@ func (c *call) successor(replaced relay.Upstream) func(context.Context, *relay.R
 	return session.Exchange
 }
 
-// cut is why a call ended before its backend had answered.
+// cut is why a call ended before its backend had answered. The backend may have carried it out: it is never a 404, after which clients
+// begin another session and send the request again.
 func (c *call) cut() *era.Refusal {
 	if c.owner != nil && c.owner.isClosed() && !c.g.flights.isClosed() {
-		return &era.Refusal{Status: http.StatusNotFound, Code: mcp.INVALID_REQUEST, Message: unknownSession}
+		return &era.Refusal{Code: mcp.INTERNAL_ERROR, Message: endedMeanwhile}
 	}
 	return &era.Refusal{Status: http.StatusServiceUnavailable, Code: mcp.INTERNAL_ERROR, Message: cutOff}
 }
@@ -344,17 +348,18 @@ func (c *call) fault(err error) backend.Fault {
 	return fault
 }
 
-// begin notes a request under way, so that the client can cancel it.
-func (c *client) begin(token string, request *call) {
+// begin notes a request under way, so that the client can cancel it. It returns false if the session has ended.
+func (c *client) begin(token string, request *call) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
 	if c.calls == nil {
 		c.calls = map[string]*call{}
 	}
 	c.calls[token] = request
-	if c.closed {
-		request.flight.cancel()
-	}
+	return true
 }
 
 // finish forgets a request, and what a backend asked in it.

@@ -107,6 +107,13 @@ func (c *client) isClosed() bool {
 	return c.closed
 }
 
+// isActive says whether a request or stream is under way.
+func (c *client) isActive() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.active > 0
+}
+
 func (c *client) idleSince(before time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

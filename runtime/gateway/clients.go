@@ -101,14 +101,15 @@ func (s *clients) schedule() {
 	}
 }
 
-// forgetIdle is called with mu. It ends what sessions that nobody uses have open at backends, and what is over by its age. What such a session
-// has set stays where there are other replicas, unless there is need of room: it may be used at one of them, which may end any time.
+// forgetIdle is called with mu. It ends what sessions that nobody uses have open at backends, and what is over by its age. What is under way
+// then goes on to its own end: nothing new begins, streams end by age, and calls have a deadline. What a session that nobody uses has set
+// stays where there are other replicas, unless there is need of room: it may be used at one of them, which may end any time.
 func (s *clients) forgetIdle(now time.Time, needRoom bool) {
 	if s.closed {
 		return
 	}
 	for id, c := range s.byID {
-		isOver := now.After(c.info.Expires())
+		isOver := now.After(c.info.Expires()) && !c.isActive()
 		if isIdle := c.idleSince(now.Add(-s.g.limits.SessionIdle)); isIdle && !isOver && !needRoom && s.g.peers != nil && c.hasSettings() {
 			s.cleanup.Go(c.rest)
 			continue

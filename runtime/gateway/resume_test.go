@@ -15,7 +15,8 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 )
 
-// TestEndOfASessionEndsItsCalls, and whoever still waits for one hears that the session is over.
+// TestEndOfASessionEndsItsCalls, and whoever still waits for one hears that the session is over; not with a status after which clients send
+// the call again, as the backend has it.
 func TestEndOfASessionEndsItsCalls(t *testing.T) {
 	b := newStepwise()
 	f := start(t, gateway.Options{Upstreams: exchanges(b.exchange)})
@@ -36,7 +37,7 @@ func TestEndOfASessionEndsItsCalls(t *testing.T) {
 	if err := <-b.ended; err == nil {
 		t.Error("the call went on")
 	}
-	if got := <-done; got.response.StatusCode != http.StatusNotFound || !strings.Contains(got.body, `"id":1,"error":{"code":-32600,"message":"the session is unknown or has ended"`) {
+	if got := <-done; got.response.StatusCode != http.StatusOK || !strings.Contains(got.body, `"id":1,"error":{"code":-32603,"message":"the session has ended; whether`) {
 		t.Errorf("the call gets %s %s", got.response.Status, got.body)
 	}
 }

@@ -133,6 +133,7 @@ const (
 	shuttingDown    = "the gateway is shutting down"
 	tooManySessions = "the gateway has as many sessions as it takes"
 	tooManyStreams  = "the gateway has as many open streams as it takes"
+	endedMeanwhile  = "the session has ended; whether the request was carried out is not known"
 	cutOff          = "the gateway shuts down and did not wait any longer; whether the request was carried out is not known"
 	tooManyCalls    = "the gateway has as many calls in flight as it takes"
 	streamForgotten = "the events of this stream are no longer kept"

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
 
@@ -101,7 +102,7 @@ const maxAsks = 64
 func (c *client) mintAsk(during *call, m *rpc.Message, reply func(rpc.Message)) (id []byte, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || len(c.asks) >= maxAsks {
+	if c.closed || len(c.asks) >= maxAsks || time.Now().After(c.info.Expires()) {
 		return nil, false
 	}
 	if c.asks == nil {
