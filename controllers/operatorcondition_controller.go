@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	apiv2 "github.com/operator-framework/api/pkg/operators/v2"
@@ -61,6 +62,8 @@ type operatorConditionReconciler struct {
 	announced func() bool
 	examined  *examinations
 	interval  time.Duration
+	// judged is called when the leader has said a verdict.
+	judged func()
 
 	// started is when this process began to lead; said is what it has said, and when the OperatorCondition last said the same.
 	started time.Time
@@ -77,6 +80,7 @@ func setupOperatorCondition(mgr ctrl.Manager, settings *OLMSettings, examined *e
 	if err != nil {
 		return err
 	}
+	judged := make(chan struct{})
 	announcement := &olm.Announcement{
 		Condition: condition,
 		First: statement(apiv2.Upgradeable, isFalse(reasonStarting,
@@ -85,6 +89,7 @@ func setupOperatorCondition(mgr ctrl.Manager, settings *OLMSettings, examined *e
 			"no replica of the operator has led long enough to look at what this version has to roll out")),
 		Patience: progressDeadline,
 		Elected:  mgr.Elected(),
+		Judged:   judged,
 		Log:      mgr.GetLogger().WithName(OperatorConditionController),
 	}
 	if err := mgr.Add(announcement); err != nil {
@@ -95,6 +100,7 @@ func setupOperatorCondition(mgr ctrl.Manager, settings *OLMSettings, examined *e
 	}
 	r := &operatorConditionReconciler{
 		reader: mgr.GetCache(), condition: condition, announced: announcement.Done, examined: examined, interval: settings.Interval,
+		judged: sync.OnceFunc(func() { close(judged) }),
 	}
 	if r.interval == 0 {
 		r.interval = statementInterval
@@ -127,6 +133,9 @@ func (r *operatorConditionReconciler) Reconcile(ctx context.Context, _ ctrl.Requ
 	statements = append(statements, statement(conditionOperandsAvailable, operandsAvailable(operands)))
 	if err := r.say(ctx, statements, at); err != nil {
 		return ctrl.Result{}, err
+	}
+	if verdict.status != "" {
+		r.judged()
 	}
 	return requeueBefore(ctrl.Result{}, at, again, r.saidAt.Add(statementLife)), nil
 }

@@ -277,6 +277,24 @@ func TestOperatorConditionComesLate(t *testing.T) {
 	f.Eventually(said).Should(Equal([]string{"False/Starting", "True/RolledOut"}))
 }
 
+// Where each process ends before its verdict, what an early one said keeps OLM from the version that mends it no longer than a
+// deadline: the next one takes it back before it leads.
+func TestNoProcessLivesUntilItsVerdict(t *testing.T) {
+	t.Parallel()
+	f := newOLMFixture(t)
+	f.install(oldVersion)
+	o := &apiv2.OperatorCondition{}
+	f.Expect(f.olm.Get(f.ctx, client.ObjectKey{Namespace: f.home, Name: oldVersion}, o)).To(Succeed())
+	o.Spec.Conditions = []metav1.Condition{{
+		Type: apiv2.Upgradeable, Status: metav1.ConditionFalse, Reason: "RollingOut", Message: "wait",
+		LastTransitionTime: metav1.NewTime(time.Now().Add(-21 * time.Minute).Truncate(time.Second)),
+	}}
+	f.Expect(f.olm.Update(f.ctx, o)).To(Succeed())
+	said := f.upgradeables(oldVersion)
+	f.run(oldVersion, oldRuntime)
+	f.Eventually(said).Should(Equal([]string{"False/RollingOut", "True/NoLeader", "True/RolledOut"}))
+}
+
 // The OperatorCondition belongs to OLM and administrators, too: what they write stays, and what they undo is said again.
 func TestOperatorConditionIsShared(t *testing.T) {
 	t.Parallel()

@@ -23,7 +23,7 @@ import (
 const (
 	// reasonStarting says that no leader of this version has looked yet at what it has to roll out.
 	reasonStarting = "Starting"
-	// reasonNoLeader says that none came to look within progressDeadline.
+	// reasonNoLeader says that none came to a verdict within progressDeadline.
 	reasonNoLeader = "NoLeader"
 	// reasonRollingOut says that gateways are being replaced because this version provisions them in another way.
 	reasonRollingOut = "RollingOut"

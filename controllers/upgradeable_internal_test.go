@@ -10,14 +10,20 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	apiv2 "github.com/operator-framework/api/pkg/operators/v2"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/internal/olm"
+	"github.com/vmcp-dev/vmcp-operator/internal/olm/olmtest"
 )
 
 // noon is when the tests of this file judge, and anHourAgo when the operator began to lead if a test says nothing else.
@@ -206,6 +212,34 @@ func TestUpgradeable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The first word is watched over until this process has said a verdict, and no longer.
+func TestFirstVerdict(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	scheme, err := NewScheme()
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(apiv2.AddToScheme(scheme)).To(Succeed())
+	s := operandAt("a").server
+	s.UID = "server"
+	own := &apiv2.OperatorCondition{ObjectMeta: metav1.ObjectMeta{Namespace: "operators", Name: "vmcp-operator.v0.2.0"}}
+	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(s, own).Build()
+	judged := 0
+	r := &operatorConditionReconciler{
+		reader: c, condition: olm.NewWithClient(c, olmtest.At(client.ObjectKeyFromObject(own))), announced: func() bool { return true },
+		examined: &examinations{}, interval: statementInterval, judged: func() { judged++ }, started: time.Now(),
+	}
+	_, err = r.Reconcile(t.Context(), reconcile.Request{})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(judged).To(BeZero(), "a server was not examined")
+
+	r.examined.note(s, &virtualMCPServerFacts{groupFound: true})
+	_, err = r.Reconcile(t.Context(), reconcile.Request{})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(judged).To(Equal(1))
+	g.Expect(c.Get(t.Context(), client.ObjectKeyFromObject(own), own)).To(Succeed())
+	g.Expect(meta.IsStatusConditionTrue(own.Spec.Conditions, apiv2.Upgradeable)).To(BeTrue())
 }
 
 func TestUpgradeableNamesFew(t *testing.T) {

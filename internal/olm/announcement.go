@@ -29,18 +29,20 @@ var errNotTried = errors.New("the OperatorCondition was not written yet")
 
 // Announcement says the first word of an operator to OLM, before it leads: OLM takes a silent operator for one that may be upgraded.
 // Where a condition of that type is there already it stands, because an OperatorCondition belongs to one version: whoever wrote it
-// was this version, too, and knew more.
+// was this version, too, and knew more. But nothing that keeps OLM waiting stands for ever. Its own age counts, not that of the
+// process: where each of these ends early, the next version may be what mends it.
 //
 // It is a Runnable of controller-runtime, and its Check is a readiness check.
 type Announcement struct {
 	Condition *OperatorCondition
-	// First is what is said at first, and Overdue what replaces it if it still stands after Patience and this process does not lead
-	// either: nobody may be kept waiting for a leader that never comes.
+	// First is what is said at first, and Overdue what replaces it if it still stands after Patience: nobody may be kept waiting for a
+	// leader that never comes, or comes to no verdict. Something else with First's status is what a leader said, later and with
+	// deadlines of its own: Overdue replaces it after twice that time.
 	First, Overdue Statement
 	Patience       time.Duration
-	// Elected is closed when this process leads.
-	Elected <-chan struct{}
-	Log     logr.Logger
+	// Elected is closed when this process leads, and Judged when it has said what it came to as the leader. It has Patience for that.
+	Elected, Judged <-chan struct{}
+	Log             logr.Logger
 
 	mu    sync.Mutex
 	done  bool
@@ -69,37 +71,54 @@ func (a *Announcement) Check(*http.Request) error {
 
 // Start implements manager.Runnable. It tries until it succeeds or ctx ends.
 func (a *Announcement) Start(ctx context.Context) error {
-	if !a.insist(ctx, a.announce) {
+	var left time.Duration
+	speak := func(ctx context.Context) (err error) {
+		left, err = a.speak(ctx)
+		return err
+	}
+	if !a.insist(ctx, speak) {
 		return nil
 	}
 	a.note(nil, true)
-	timer := time.NewTimer(a.Patience)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-a.Elected:
-	case <-timer.C:
-		a.insist(ctx, a.giveUp)
+	for elected := a.Elected; left > 0; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.Judged:
+			return nil
+		case <-elected:
+			elected, left = nil, a.Patience
+		case <-time.After(left):
+			if !a.insist(ctx, speak) {
+				return nil
+			}
+		}
 	}
 	return nil
 }
 
-// announce says First unless something is said.
-func (a *Announcement) announce(ctx context.Context) error {
+// speak says First where nothing is said, and Overdue where it is time for that. The result is for how long something may still stand
+// that keeps OLM waiting; it is zero if nothing of the kind does.
+func (a *Announcement) speak(ctx context.Context) (time.Duration, error) {
 	stated, err := a.Condition.stated(ctx)
-	if err != nil || meta.FindStatusCondition(stated, a.First.Type) != nil {
-		return err
+	if err != nil {
+		return 0, err
 	}
-	return a.Condition.set(ctx, a.First)
-}
-
-// giveUp says Overdue if First still stands.
-func (a *Announcement) giveUp(ctx context.Context) error {
-	stated, err := a.Condition.stated(ctx)
-	if err != nil || !a.First.saidBy(stated) {
-		return err
+	said := meta.FindStatusCondition(stated, a.First.Type)
+	if said == nil {
+		return a.Patience, a.Condition.set(ctx, a.First)
 	}
-	return a.Condition.set(ctx, a.Overdue)
+	if said.Status != a.First.Status {
+		return 0, nil
+	}
+	patience := a.Patience
+	if !a.First.saidBy(stated) {
+		patience *= 2
+	}
+	if left := time.Until(said.LastTransitionTime.Add(patience)); left > 0 {
+		return left, nil
+	}
+	return 0, a.Condition.set(ctx, a.Overdue)
 }
 
 // insist tries until it succeeds, and says whether it did before ctx ended.

@@ -6,6 +6,7 @@ package olm_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -140,48 +141,84 @@ func TestLosingARaceIsTriedAgain(t *testing.T) {
 
 func TestAnnouncement(t *testing.T) {
 	t.Parallel()
-	said := func(reason string) metav1.Condition {
-		return metav1.Condition{Type: apiv2.Upgradeable, Status: metav1.ConditionFalse, Reason: reason, Message: "wait"}
-	}
+	// When a case looks at what is said, counted from when the process starts.
+	looks := []time.Duration{0, 8 * time.Minute, 11 * time.Minute, 19 * time.Minute, 21 * time.Minute}
+	const starting, rollingOut, rolledOut, noLeader = "False/Starting", "False/RollingOut", "True/RolledOut", "True/NoLeader"
+	const never = -1
 	for name, c := range map[string]struct {
-		object *apiv2.OperatorCondition
-		// refused is how many requests fail, leads whether this process leads, and later what is said meanwhile.
+		// stands is what an earlier process has said, of that age; "" is nothing.
+		stands string
+		age    time.Duration
+		// refused is how many requests fail, leads when this process is elected, later what a leader says then, and judged whether
+		// this process was that.
 		refused int
-		leads   bool
+		leads   time.Duration
 		later   string
+		judged  bool
 
 		wantCheck types.GomegaMatcher
-		want      string
-		wantLater string
+		want      []string
 	}{
-		"the first word":                        {object: object(), want: "False/Starting", wantLater: "True/NoLeader"},
-		"what an earlier process said stands":   {object: object(said("RollingOut")), want: "False/RollingOut", wantLater: "False/RollingOut"},
-		"an earlier process ended before that":  {object: object(said("Starting")), want: "False/Starting", wantLater: "True/NoLeader"},
-		"a leader takes the time that it needs": {object: object(), leads: true, want: "False/Starting", wantLater: "False/Starting"},
-		"another replica has spoken since":      {object: object(), later: "RollingOut", want: "False/Starting", wantLater: "False/RollingOut"},
+		"the first word": {leads: never, want: []string{starting, starting, noLeader, noLeader, noLeader}},
+		"what an earlier process said stands": {
+			stands: rollingOut, leads: never, want: []string{rollingOut, rollingOut, rollingOut, rollingOut, noLeader},
+		},
+		"an earlier process ended before that": {
+			stands: starting, age: 3 * time.Minute, leads: never, want: []string{starting, noLeader, noLeader, noLeader, noLeader},
+		},
+		"each process ends before the lead": {
+			stands: starting, age: 10 * time.Minute, leads: never, want: []string{noLeader, noLeader, noLeader, noLeader, noLeader},
+		},
+		"a leader ended before the rollout": {
+			stands: rollingOut, age: 10 * time.Minute, leads: never, want: []string{rollingOut, rollingOut, noLeader, noLeader, noLeader},
+		},
+		"each process ends before a verdict": {
+			stands: rollingOut, age: 20 * time.Minute, leads: never, want: []string{noLeader, noLeader, noLeader, noLeader, noLeader},
+		},
+		"an earlier process came to its verdict": {
+			stands: rolledOut, age: time.Hour, leads: never, want: []string{rolledOut, rolledOut, rolledOut, rolledOut, rolledOut},
+		},
+		"a leader takes the time that it needs": {
+			leads: 8 * time.Minute, want: []string{starting, starting, starting, noLeader, noLeader},
+		},
+		"a leader has said its verdict": {
+			leads: 0, later: "RollingOut", judged: true, want: []string{rollingOut, rollingOut, rollingOut, rollingOut, rollingOut},
+		},
+		"another replica has spoken since": {
+			leads: never, later: "RollingOut", want: []string{rollingOut, rollingOut, rollingOut, rollingOut, noLeader},
+		},
 		"the API server is away": {
-			object: object(), refused: 5, wantCheck: MatchError(errDown), want: "False/Starting", wantLater: "True/NoLeader",
+			refused: 5, leads: never, wantCheck: MatchError(errDown), want: []string{starting, starting, noLeader, noLeader, noLeader},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				g := NewWithT(t)
-				a := newAPI(g, c.object)
+				var said []metav1.Condition
+				if status, reason, ok := strings.Cut(c.stands, "/"); ok {
+					said = append(said, metav1.Condition{
+						Type: apiv2.Upgradeable, Status: metav1.ConditionStatus(status), Reason: reason, Message: "wait",
+						LastTransitionTime: metav1.NewTime(time.Now().Add(-c.age)),
+					})
+				}
+				a := newAPI(g, object(said...))
 				a.refuse, a.err = c.refused, errDown
-				elected := make(chan struct{})
+				elected, judged := make(chan struct{}), make(chan struct{})
 				announcement := &olm.Announcement{
 					Condition: a.condition(),
 					First:     olm.Statement{Type: apiv2.Upgradeable, Status: metav1.ConditionFalse, Reason: "Starting", Message: "wait"},
 					Overdue:   olm.Statement{Type: apiv2.Upgradeable, Status: metav1.ConditionTrue, Reason: "NoLeader", Message: "go on"},
 					Patience:  10 * time.Minute,
 					Elected:   elected,
+					Judged:    judged,
 					Log:       logr.Discard(),
 				}
 				g.Expect(announcement.NeedLeaderElection()).To(BeFalse())
 				g.Expect(announcement.Check(nil)).To(HaveOccurred())
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
+				began := time.Now()
 				go func() { ended <- announcement.Start(ctx) }()
 
 				synctest.Wait()
@@ -191,26 +228,23 @@ func TestAnnouncement(t *testing.T) {
 					time.Sleep(time.Minute)
 					synctest.Wait()
 				}
-				g.Expect(announcement.Check(nil)).To(Succeed())
-				g.Expect(a.says(g, apiv2.Upgradeable)).To(Equal(c.want))
-
-				if c.leads {
-					close(elected)
+				for i, look := range looks {
+					time.Sleep(time.Until(began.Add(look)))
+					if look == c.leads {
+						close(elected)
+					}
+					if look == 0 && c.later != "" {
+						statement := olm.Statement{Type: apiv2.Upgradeable, Status: metav1.ConditionFalse, Reason: c.later, Message: "pods"}
+						g.Expect(a.condition().State(t.Context(), statement)).To(HaveLen(1))
+					}
+					if look == 0 && c.judged {
+						close(judged)
+					}
+					synctest.Wait()
+					g.Expect(a.says(g, apiv2.Upgradeable)).To(Equal(c.want[i]), "after %s", look)
+					// Once OLM was told something, no trouble is worth being taken for not ready.
+					g.Expect(announcement.Check(nil)).To(Succeed())
 				}
-				if c.later != "" {
-					statement := olm.Statement{Type: apiv2.Upgradeable, Status: metav1.ConditionFalse, Reason: c.later, Message: "wait"}
-					g.Expect(a.condition().State(t.Context(), statement)).To(HaveLen(1))
-				}
-				time.Sleep(9*time.Minute - time.Second)
-				synctest.Wait()
-				if c.later == "" {
-					g.Expect(a.says(g, apiv2.Upgradeable)).To(Equal(c.want))
-				}
-				// Trouble from now on is not worth being taken for not ready.
-				time.Sleep(2 * time.Minute)
-				synctest.Wait()
-				g.Expect(a.says(g, apiv2.Upgradeable)).To(Equal(c.wantLater))
-				g.Expect(announcement.Check(nil)).To(Succeed())
 				cancel()
 				g.Expect(<-ended).To(Succeed())
 			})
