@@ -39,7 +39,7 @@ const (
 
 const (
 	// progressDeadline is the longest time for which one cause keeps OLM from upgrading the operator: that of
-	// spec.progressDeadlineSeconds where a Deployment does not say.
+	// spec.progressDeadlineSeconds where a Deployment does not say. One that says less is waited for less.
 	progressDeadline = 10 * time.Minute
 	// namedAtMost is how many VirtualMCPServers a message names.
 	namedAtMost = 5
@@ -77,10 +77,12 @@ func (o operandState) rollout() (deadline time.Time, rolling bool) {
 	if !ours {
 		return time.Time{}, false
 	}
+	// A patch may set a deadline of years, and one gateway must not keep the operator of all of them back for as long.
+	patience := progressDeadline
 	if seconds := d.Spec.ProgressDeadlineSeconds; seconds != nil {
-		return since.Add(time.Duration(*seconds) * time.Second), true
+		patience = min(patience, time.Duration(*seconds)*time.Second)
 	}
-	return since.Add(progressDeadline), true
+	return since.Add(patience), true
 }
 
 // templateChange finds the newest entry of managedFields that holds something of the pod template: its time, and whether it is the
@@ -113,7 +115,7 @@ func holdsTemplate(fields *metav1.FieldsV1) bool {
 
 // upgradeable judges whether OLM may replace this version of the operator: not while gateways are replaced on its account, for one
 // replacement at a time is enough. What fails for a reason of its own is named and not waited for, and neither is anything longer
-// than its progress deadline. A leader that started at a time and has not examined everything yet has no verdict, unless it
+// than its progress deadline, or ours. A leader that started at a time and has not examined everything yet has no verdict, unless it
 // knows of a rollout: what was said before stands. The second result is when the verdict changes by time alone, or zero.
 func upgradeable(operands []operandState, started, now time.Time) (verdict, time.Time) {
 	var rolling, failing []string

@@ -6,6 +6,7 @@ package controllers
 import (
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -160,6 +161,12 @@ func TestUpgradeable(t *testing.T) {
 				o.deployment.Spec.ProgressDeadlineSeconds = new(int32(60))
 			})},
 			want: notWaitedFor("team/a (ProgressDeadlineExceeded)"),
+		},
+		"a Deployment's own deadline is longer than anybody is kept waiting": {
+			operands: []operandState{operandAt("a", midway, func(o *operandState) {
+				o.deployment.Spec.ProgressDeadlineSeconds = new(int32(math.MaxInt32))
+			})},
+			want: oneRolls, again: 9 * time.Minute,
 		},
 		"a server that is stalled is named and not waited for": {
 			operands: []operandState{operandAt("a", midway, stalledBy(v1alpha1.ReasonPodsCannotRun)), operandAt("b")},
