@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -95,14 +96,17 @@ func checkRule(r *result, account string, rule rbacv1.PolicyRule) {
 	}
 }
 
+// fullVersion is a tag that is given once. Anything shorter, v1 for example, moves to the next release.
+var fullVersion = regexp.MustCompile(`^v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$`)
+
 // checkImage wants a digest, or a tag that names a version.
 func checkImage(r *result, where, image string) {
 	if strings.Contains(image, "@sha256:") {
 		return
 	}
-	_, tag, tagged := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":")
-	if !tagged || !strings.ContainsAny(tag, "0123456789") || strings.Contains(tag, "latest") {
-		r.fail("Name images by digest, or by the tag of a version.", "the image of %s can change: %s", where, image)
+	_, tag, _ := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":")
+	if !fullVersion.MatchString(tag) {
+		r.fail("Name images by digest, or by the tag of a full version.", "the image of %s can change: %s", where, image)
 	}
 }
 

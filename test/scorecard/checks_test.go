@@ -34,6 +34,16 @@ func expectErrors(t *testing.T, r *result, want ...string) {
 	}
 }
 
+// checkedIn is the ClusterServiceVersion of the repository.
+func checkedIn(t *testing.T) *v1alpha1.ClusterServiceVersion {
+	t.Helper()
+	csv := &v1alpha1.ClusterServiceVersion{}
+	if err := readYAML(filepath.Join("..", "..", "bundle", "manifests", "vmcp-operator.clusterserviceversion.yaml"), csv); err != nil {
+		t.Fatal(err)
+	}
+	return csv
+}
+
 func TestCheckCSV(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -68,28 +78,11 @@ func TestCheckCSV(t *testing.T) {
 			},
 			want: []string{"1 clusterPermissions"},
 		},
-		"a floating tag": {
-			change: func(csv *v1alpha1.ClusterServiceVersion) {
-				csv.Spec.RelatedImages = append(csv.Spec.RelatedImages, v1alpha1.RelatedImage{Name: "extra", Image: "registry:5000/extra:latest"})
-			},
-			want: []string{"related image extra can change"},
-		},
-		"no tag behind a port": {
-			change: func(csv *v1alpha1.ClusterServiceVersion) {
-				csv.Spec.RelatedImages = append(csv.Spec.RelatedImages, v1alpha1.RelatedImage{Name: "extra", Image: "registry:5000/extra"})
-			},
-			want: []string{"related image extra can change"},
-		},
-		"a digest": {
-			change: func(csv *v1alpha1.ClusterServiceVersion) {
-				csv.Spec.RelatedImages = append(csv.Spec.RelatedImages, v1alpha1.RelatedImage{Name: "extra", Image: "registry/extra@sha256:abc"})
-			},
-		},
 		"an image that is not related": {
 			change: func(csv *v1alpha1.ClusterServiceVersion) {
-				csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec.Containers[0].Image = "registry/other:v1"
+				csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec.Containers[0].Image = "registry/other:v1.0.0"
 			},
-			want: []string{"is not a related image: registry/other:v1"},
+			want: []string{"is not a related image: registry/other:v1.0.0"},
 		},
 		"an install mode less": {
 			change: func(csv *v1alpha1.ClusterServiceVersion) { csv.Spec.InstallModes[0].Supported = false },
@@ -98,14 +91,41 @@ func TestCheckCSV(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			csv := &v1alpha1.ClusterServiceVersion{}
-			if err := readYAML(filepath.Join("..", "..", "bundle", "manifests", "vmcp-operator.clusterserviceversion.yaml"), csv); err != nil {
-				t.Fatal(err)
-			}
+			csv := checkedIn(t)
 			c.change(csv)
 			r := &result{}
 			checkCSV(r, csv)
 			expectErrors(t, r, c.want...)
+		})
+	}
+}
+
+func TestCheckCSVWantsImagesThatStay(t *testing.T) {
+	t.Parallel()
+	const canChange = "related image extra can change"
+	for image, want := range map[string][]string{
+		"registry:5000/extra":               {canChange},
+		"registry:5000/extra:latest":        {canChange},
+		"registry:5000/extra:v1":            {canChange},
+		"registry:5000/extra:1":             {canChange},
+		"registry:5000/extra:v1.2":          {canChange},
+		"registry:5000/extra:dev2":          {canChange},
+		"registry:5000/extra:latest-1.2.3":  {canChange},
+		"registry:5000/extra:v1.2.3.4":      {canChange},
+		"registry.1.2.3:5000/extra":         {canChange},
+		"registry:5000/extra:v1.2.3":        nil,
+		"registry:5000/extra:1.2.3":         nil,
+		"registry:5000/extra:v1.2.3-rc.1":   nil,
+		"registry/extra@sha256:abc":         nil,
+		"registry:5000/extra:v1@sha256:abc": nil,
+	} {
+		t.Run(image, func(t *testing.T) {
+			t.Parallel()
+			csv := checkedIn(t)
+			csv.Spec.RelatedImages = append(csv.Spec.RelatedImages, v1alpha1.RelatedImage{Name: "extra", Image: image})
+			r := &result{}
+			checkCSV(r, csv)
+			expectErrors(t, r, want...)
 		})
 	}
 }
