@@ -119,7 +119,7 @@ type MCPBackendStatus struct {
 	URL string `json:"url,omitempty"`
 
 	// conditions are: GroupRefValid, the group exists; Ready, what the operator provisions or looks for is there; Stalled, a
-	// person has to change something. Written by the operator.
+	// person has to change something; Paused, the operator leaves the backend alone. Written by the operator.
 	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Conditions",xDescriptors={"urn:alm:descriptor:io.kubernetes.conditions"}
 	// +optional
 	// +listType=map

@@ -70,7 +70,7 @@ type MCPExternalAuthConfigStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// conditions are: Ready, the Secrets that the configuration names exist and may be used; Stalled, a person has to change
-	// something. Written by the operator.
+	// something; Paused, the operator leaves the configuration alone. Written by the operator.
 	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Conditions",xDescriptors={"urn:alm:descriptor:io.kubernetes.conditions"}
 	// +optional
 	// +listType=map

@@ -172,7 +172,8 @@ type VirtualMCPServerStatus struct {
 	URL string `json:"url,omitempty"`
 
 	// conditions are, written by the operator: GroupRefValid, OperandRendered, RBACReady, ConfigReady, DeploymentReady,
-	// ServiceReady, RuntimeReporting, Stalled and Paused; written by the runtime: Ready, BackendsDiscovered and CatalogReady.
+	// ServiceReady, RuntimeReporting, Stalled and Paused; written by the runtime: Ready, BackendsDiscovered and CatalogReady. Ready is
+	// written by the operator while no runtime reports.
 	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Conditions",xDescriptors={"urn:alm:descriptor:io.kubernetes.conditions"}
 	// +optional
 	// +listType=map
@@ -180,8 +181,9 @@ type VirtualMCPServerStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// discoveredBackends are the backends that the runtime found, and its verdict on each. Written by the runtime; in static mode source,
-	// url, transport, authType and authConfigRef by the operator.
+	// discoveredBackends are the backends that the runtime found, and its verdict on each. Written by the runtime; status, reason, message
+	// and lastTransitionTime by the operator while no runtime reports; in static mode source, url, transport, authType and authConfigRef
+	// by the operator.
 	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Discovered Backends"
 	// +optional
 	// +listType=map

@@ -20,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
+
+	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
 
 // root is the folder of the repository.
@@ -123,6 +125,9 @@ func ownedSchema(g *WithT, name string) map[string]apiextensionsv1.JSONSchemaPro
 // owner is how a description says who acts on a field of the spec, or writes one of the status.
 const owner = `([Aa]cted on|[Ww]ritten)\s+by\s+(neither\s+)?the\s+(operator|runtime)`
 
+// inPlaceOfRuntime is how a description says that the operator speaks for a runtime which is silent.
+const inPlaceOfRuntime = `by\s+the\s+operator\s+while\s+no\s+runtime\s+reports`
+
 // What OLM's console shows describes every field, and says whose it is; the examples set each of them, so that scorecard's tests of the
 // descriptors test them all.
 func TestBundleDescribesEveryField(t *testing.T) {
@@ -139,6 +144,14 @@ func TestBundleDescribesEveryField(t *testing.T) {
 		}
 		for _, d := range kind.StatusDescriptors {
 			described["status"][d.Path] = d.Description
+		}
+		for _, condition := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionStalled, v1alpha1.ConditionPaused} {
+			g.Expect(described["status"]["conditions"]).To(MatchRegexp(`\b`+condition+`\b`), kind.Kind)
+		}
+		if kind.Kind == "VirtualMCPServer" {
+			for _, field := range []string{"phase", "message", "conditions", "discoveredBackends", "backends"} {
+				g.Expect(described["status"]).To(HaveKeyWithValue(field, MatchRegexp(inPlaceOfRuntime)), field)
+			}
 		}
 		shown := map[string]map[string]bool{"spec": {}, "status": {}}
 		for _, example := range examples(g, csv) {

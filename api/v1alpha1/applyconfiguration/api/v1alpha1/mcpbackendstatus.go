@@ -20,7 +20,7 @@ type MCPBackendStatusApplyConfiguration struct {
 	// url is the address at which gateways reach the backend. Written by the operator.
 	URL *string `json:"url,omitempty"`
 	// conditions are: GroupRefValid, the group exists; Ready, what the operator provisions or looks for is there; Stalled, a
-	// person has to change something. Written by the operator.
+	// person has to change something; Paused, the operator leaves the backend alone. Written by the operator.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 

@@ -17,7 +17,7 @@ type MCPExternalAuthConfigStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that this status describes. Written by the operator.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions are: Ready, the Secrets that the configuration names exist and may be used; Stalled, a person has to change
-	// something. Written by the operator.
+	// something; Paused, the operator leaves the configuration alone. Written by the operator.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 

@@ -31,10 +31,12 @@ type VirtualMCPServerStatusApplyConfiguration struct {
 	// url is the address of the gateway's MCP endpoint. Written by the operator.
 	URL *string `json:"url,omitempty"`
 	// conditions are, written by the operator: GroupRefValid, OperandRendered, RBACReady, ConfigReady, DeploymentReady,
-	// ServiceReady, RuntimeReporting, Stalled and Paused; written by the runtime: Ready, BackendsDiscovered and CatalogReady.
+	// ServiceReady, RuntimeReporting, Stalled and Paused; written by the runtime: Ready, BackendsDiscovered and CatalogReady. Ready is
+	// written by the operator while no runtime reports.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// discoveredBackends are the backends that the runtime found, and its verdict on each. Written by the runtime; in static mode source,
-	// url, transport, authType and authConfigRef by the operator.
+	// discoveredBackends are the backends that the runtime found, and its verdict on each. Written by the runtime; status, reason, message
+	// and lastTransitionTime by the operator while no runtime reports; in static mode source, url, transport, authType and authConfigRef
+	// by the operator.
 	DiscoveredBackends []DiscoveredBackendApplyConfiguration `json:"discoveredBackends,omitempty"`
 	// backends counts the discovered backends. Written by the runtime; ready by the operator while no runtime reports.
 	Backends *BackendsSummaryApplyConfiguration `json:"backends,omitempty"`
