@@ -75,7 +75,7 @@ type MCPBackendSpec struct {
 	GroupRef LocalReference `json:"groupRef"`
 
 	// transport says how the backend is spoken to. Unset means streamable-http. Acted on by the runtimes; stdio by the operator, which
-	// puts a bridge before the server.
+	// puts a bridge in front of the server.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Transport",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:streamable-http","urn:alm:descriptor:com.tectonic.ui:select:sse","urn:alm:descriptor:com.tectonic.ui:select:stdio"}
 	// +optional
 	// +kubebuilder:default=streamable-http

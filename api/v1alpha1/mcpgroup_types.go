@@ -14,7 +14,7 @@ type MCPGroupSpec struct {
 	Description string `json:"description,omitempty"`
 
 	// discovery says which objects besides MCPBackends join the group when they are labelled vmcp.dev/group with its name. Whoever may
-	// label one of them then puts tools before every agent of the group, and receives the credentials of outgoingAuth.default. Acted on by
+	// label one of them then puts tools in front of every agent of the group, and receives the credentials of outgoingAuth.default. Acted on by
 	// the runtimes; the operator gives them the rights, and in static mode it discovers.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Discovery"
 	// +optional

@@ -18,7 +18,7 @@ type MCPBackendSpecApplyConfiguration struct {
 	// groupRef names the MCPGroup that the backend belongs to. Acted on by the runtimes of the group; in static mode by the operator.
 	GroupRef *LocalReferenceApplyConfiguration `json:"groupRef,omitempty"`
 	// transport says how the backend is spoken to. Unset means streamable-http. Acted on by the runtimes; stdio by the operator, which
-	// puts a bridge before the server.
+	// puts a bridge in front of the server.
 	Transport *apiv1alpha1.Transport `json:"transport,omitempty"`
 	// externalAuthConfigRef names the MCPExternalAuthConfig with which gateways authenticate to the backend, unless a gateway says
 	// otherwise in its spec.outgoingAuth.backends. Unset means the default of the gateway. Acted on by the runtimes; the operator gives

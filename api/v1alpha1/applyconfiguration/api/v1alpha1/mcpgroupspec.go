@@ -13,7 +13,7 @@ type MCPGroupSpecApplyConfiguration struct {
 	// description says what the group is for, in a sentence or two for people. Acted on by neither the operator nor a runtime.
 	Description *string `json:"description,omitempty"`
 	// discovery says which objects besides MCPBackends join the group when they are labelled vmcp.dev/group with its name. Whoever may
-	// label one of them then puts tools before every agent of the group, and receives the credentials of outgoingAuth.default. Acted on by
+	// label one of them then puts tools in front of every agent of the group, and receives the credentials of outgoingAuth.default. Acted on by
 	// the runtimes; the operator gives them the rights, and in static mode it discovers.
 	Discovery *GroupDiscoveryApplyConfiguration `json:"discovery,omitempty"`
 }
