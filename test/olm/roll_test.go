@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,6 +40,42 @@ func podsOf(t *testing.T, namespace string) *harness.History[corev1.PodList] {
 		t.Fatal(err)
 	}
 	return pods
+}
+
+// gate is the condition without which pods that name it are not ready.
+const gate = "vmcp.dev/e2e-olm"
+
+// openGates lets pods of a namespace be ready whose version may, until the test ends.
+func openGates(t *testing.T, namespace string, may func(version string) bool) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var opening sync.WaitGroup
+	t.Cleanup(func() { cancel(); opening.Wait() })
+	opening.Go(func() {
+		tick := time.NewTicker(sampleInterval)
+		defer tick.Stop()
+		opened := map[string]bool{}
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			pods, err := getRuntimePods(ctx, namespace)
+			if err != nil {
+				continue // the test waits for what comes of it
+			}
+			for version, names := range pods {
+				for _, name := range names {
+					if !opened[name] && may(version) {
+						_, err := kubectl.Run(ctx, "--namespace", namespace, "patch", "pod", name, "--subresource=status",
+							"--patch", `{"status": {"conditions": [{"type": "`+gate+`", "status": "True"}]}}`)
+						opened[name] = err == nil
+					}
+				}
+			}
+		}
+	})
 }
 
 // period is the time during which pods of one version were there.

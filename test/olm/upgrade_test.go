@@ -10,15 +10,17 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/vmcp-dev/vmcp-operator/test/harness"
 )
 
-// slowly makes each pod of a gateway count as available only after a while, so that OLM, given the chance, would start the second
-// upgrade before the gateways are through with the first.
-const slowly = `{"spec": {"patches": [{"target": {"kind": "Deployment"}, "patch": "[{\"op\": \"add\", \"path\": \"/spec/minReadySeconds\", \"value\": 15}]"}]}}`
+// gated keeps a gateway's pods from being ready until openGates lets them, so that OLM, given the chance, would start the second upgrade
+// before the gateways are through with the first.
+const gated = `{"spec": {"patches": [{"target": {"kind": "Deployment"}, "patch":
+	"[{\"op\": \"add\", \"path\": \"/spec/template/spec/readinessGates\", \"value\": [{\"conditionType\": \"` + gate + `\"}]}]"}]}}`
 
 // TestUpgrade installs the oldest version from a catalog, offers two newer ones at once, and removes the operator, while clients of both
 // eras call each gateway all the time.
@@ -28,7 +30,9 @@ func TestUpgrade(t *testing.T) {
 	makeNamespaces(t, namespace, team)
 	operator := install(t, namespace, first)
 	apply(t, gatewayManifests(team))
-	must(t, "--namespace", team, "patch", "virtualmcpserver", "team", "--type=merge", "--patch", slowly)
+	must(t, "--namespace", team, "patch", "virtualmcpserver", "team", "--type=merge", "--patch", gated)
+	var held atomic.Bool // OLM holds back the second upgrade
+	openGates(t, team, func(version string) bool { return version != setting.Versions[1] || held.Load() })
 	awaitGateways(t, team)
 	awaitRuntime(t, team, first)
 
@@ -52,6 +56,16 @@ func TestUpgrade(t *testing.T) {
 	}
 	bridged := must(t, "--namespace", team, "get", "pods", "--output=name", filesPods)
 	operator.offer(t, last)
+	eventually(t, installLimit, "waiting for OLM to hold back "+csvName(last), func(context.Context) error {
+		states := upgrade.Since(began)
+		held.Store(slices.ContainsFunc(states, func(s harness.State[clusterServiceVersion]) bool {
+			return s.Object.Status.Reason == reasonNotUpgradeable
+		}))
+		if !held.Load() {
+			return fmt.Errorf("it has had %d states", len(states))
+		}
+		return nil
+	})
 	operator.awaitVersion(t, last)
 	awaitRuntime(t, team, last)
 	awaitGateways(t, team)
