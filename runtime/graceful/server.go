@@ -13,8 +13,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -32,21 +30,6 @@ type Server struct {
 	mu        sync.Mutex // guards the fields below
 	listeners []net.Listener
 	open      map[*conn]struct{}
-}
-
-// conn is a connection that knows whether it has a request.
-type conn struct {
-	*net.TCPConn
-	accepted time.Time
-	busy     atomic.Bool // from the first byte of a request to the end of the answer
-}
-
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.TCPConn.Read(p)
-	if n > 0 && !c.busy.Load() {
-		c.busy.Store(true)
-	}
-	return n, err
 }
 
 // Serve is that of http.Server, but returns nil after Shutdown and Close. It sets ConnState.
@@ -73,7 +56,10 @@ func (l listener) Accept() (net.Conn, error) {
 	if !ok {
 		return accepted, err
 	}
-	c := &conn{TCPConn: tcp, accepted: time.Now()}
+	c, err := newConn(tcp)
+	if err != nil {
+		return accepted, nil // the server will see what is wrong with it
+	}
 	l.server.mu.Lock()
 	defer l.server.mu.Unlock()
 	if l.server.open == nil {
@@ -89,13 +75,15 @@ func (s *Server) changed(nc net.Conn, state http.ConnState) {
 		return
 	}
 	switch state {
+	case http.StateActive: // its request may have been read along with the one before
+		c.enter(busy)
 	case http.StateIdle:
-		c.busy.Store(false)
+		c.enter(answered)
 	case http.StateClosed, http.StateHijacked:
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.open, c)
-	case http.StateNew, http.StateActive:
+	case http.StateNew:
 	}
 }
 
@@ -144,22 +132,9 @@ func (s *Server) closeIdle() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
-		if !c.busy.Load() && time.Since(c.accepted) >= firstRequest && !c.hasRequest() {
+		if time.Since(c.accepted) >= firstRequest && c.dismiss() {
 			_ = c.Close() // the server notices, whatever the outcome
 		}
 	}
 	return len(s.open)
-}
-
-// hasRequest says whether bytes have arrived that nobody has read.
-func (c *conn) hasRequest() bool {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return false
-	}
-	waiting := 0
-	err = raw.Control(func(fd uintptr) {
-		waiting, _, _ = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT) // fails if there are none
-	})
-	return err == nil && waiting > 0
 }

@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,11 +27,18 @@ const (
 // serve serves a handler until the test ends.
 func serve(t *testing.T, handler http.HandlerFunc) (*graceful.Server, string) {
 	t.Helper()
+	server := &graceful.Server{Server: http.Server{Handler: handler, ReadHeaderTimeout: patience}}
+	return server, serveWith(t, server)
+}
+
+// serveWith serves with a server until the test ends.
+func serveWith(t *testing.T, server *graceful.Server) (address string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, served := &graceful.Server{Server: http.Server{Handler: handler, ReadHeaderTimeout: patience}}, make(chan error, 1)
+	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {
 		server.Close()
@@ -37,7 +46,7 @@ func serve(t *testing.T, handler http.HandlerFunc) (*graceful.Server, string) {
 			t.Errorf("serving: %v", err)
 		}
 	})
-	return server, l.Addr().String()
+	return l.Addr().String()
 }
 
 type client struct {
@@ -192,4 +201,131 @@ func TestAwaitClients(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Error("clients that had left were waited for")
 	}
+}
+
+// TestShutdownWaitsForPipelinedRequests: the second request is read along with the first, so that nothing of it is left to arrive.
+func TestShutdownWaitsForPipelinedRequests(t *testing.T) {
+	var served atomic.Int32
+	begun, finish := make(chan struct{}), make(chan struct{})
+	server, address := serve(t, func(http.ResponseWriter, *http.Request) {
+		if served.Add(1) == 2 {
+			close(begun)
+			<-finish
+		}
+	})
+	c := dial(t, address)
+	if _, err := io.WriteString(c, request+request); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	brief, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond) // a connection counts as new for a while
+	defer cancel()
+	if err := server.Shutdown(brief); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a request that was being served was not waited for: %v", err)
+	}
+	close(finish)
+	for _, which := range []string{"first", "second"} {
+		if err := c.receive(); err != nil {
+			t.Errorf("the %s request: %v", which, err)
+		}
+	}
+}
+
+// TestShutdownAnswersWhatItServes has requests arrive just when their connections may be closed. Some come too late, which nobody can help; but
+// one that was read is answered.
+func TestShutdownAnswersWhatItServes(t *testing.T) {
+	const rounds, clients = 40, 32
+	type round struct {
+		server  *graceful.Server
+		clients []*client
+		served  atomic.Int32
+	}
+	var all []*round
+	for range rounds {
+		r := &round{}
+		server, address := serve(t, func(http.ResponseWriter, *http.Request) { r.served.Add(1) })
+		r.server = server
+		for range clients {
+			c := dial(t, address)
+			c.send(t)
+			if err := c.receive(); err != nil {
+				t.Fatal(err)
+			}
+			r.clients = append(r.clients, c)
+		}
+		r.served.Store(0)
+		all = append(all, r)
+	}
+	<-time.After(150 * time.Millisecond) // no connection counts as new any more
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, r := range all {
+		var answered atomic.Int32
+		var asking sync.WaitGroup
+		for _, c := range r.clients {
+			asking.Go(func() {
+				if _, err := io.WriteString(c, request); err == nil && c.receive() == nil {
+					answered.Add(1)
+				}
+			})
+		}
+		if err := r.server.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		asking.Wait()
+		if s, a := r.served.Load(), answered.Load(); s != a {
+			t.Fatalf("%d requests were served, %d answered", s, a)
+		}
+	}
+}
+
+// TestConnections: what net/http relies on of a connection.
+func TestConnections(t *testing.T) {
+	t.Run("a request comes in pieces", func(t *testing.T) {
+		const size = 1 << 20
+		received := make(chan int64, 1)
+		_, address := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+			n, _ := io.Copy(io.Discard, r.Body)
+			received <- n
+		})
+		c := dial(t, address)
+		for _, piece := range []string{"PO", "ST / HTTP/1.1\r\nHost: local", "host\r\nContent-Length: 1048576\r\n", "\r\n", strings.Repeat("x", size-1), "x"} {
+			if _, err := io.WriteString(c, piece); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.receive(); err != nil {
+			t.Error(err)
+		}
+		if n := <-received; n != size {
+			t.Errorf("%d bytes arrived, want %d", n, size)
+		}
+	})
+	t.Run("a client leaves during its request", func(t *testing.T) {
+		begun, ended := make(chan struct{}), make(chan struct{})
+		_, address := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			close(begun)
+			<-r.Context().Done()
+			close(ended)
+		})
+		c := dial(t, address)
+		c.send(t)
+		<-begun
+		c.Close()
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Error("the request was not told")
+		}
+	})
+	t.Run("a client is too slow", func(t *testing.T) {
+		c := dial(t, serveWith(t, &graceful.Server{Server: http.Server{ReadHeaderTimeout: 50 * time.Millisecond}}))
+		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := io.ReadAll(c); err != nil || len(answer) > 0 {
+			t.Errorf("it got %q, %v; want an end without an answer", answer, err)
+		}
+	})
 }
