@@ -107,7 +107,8 @@ type Elector struct {
 	changed    func()
 	unanswered func()
 
-	timeouts int // renewals in a row without an answer; owned by Run
+	timeouts int                   // renewals in a row without an answer; owned by Run
+	doubtful *coordinationv1.Lease // what the last take was to change, if nobody knows whether it did; owned by Run
 
 	mu       sync.Mutex
 	lease    *coordinationv1.Lease // as last seen, nil when there is none
@@ -229,6 +230,10 @@ func (e *Elector) step(ctx context.Context) time.Duration {
 	}
 	err := e.take(ctx, lease)
 	e.count(ctx, err)
+	e.doubtful = nil
+	if err != nil && !apierrors.IsConflict(err) {
+		e.doubtful = lease
+	}
 	switch {
 	case err == nil:
 		return e.policy.RenewInterval
@@ -322,23 +327,44 @@ func (e *Elector) update(ctx context.Context, lease *coordinationv1.Lease) (*coo
 	return updated, nil
 }
 
-// release gives the Lease back, so that the next replica need not wait for it to expire. It outlives ctx for a moment.
+// release gives the Lease back, so that the next replica need not wait for it to expire. It outlives ctx for a moment. A take that was cut may
+// have been committed, or be so yet: the release either conflicts with it, and is made once more, or comes first and voids it.
 func (e *Elector) release(ctx context.Context) {
-	e.mu.Lock()
-	lease, held := e.lease, !e.renewed.IsZero()
-	e.renewed = time.Time{}
-	e.mu.Unlock()
-	if !held || lease == nil {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTimeout)
+	defer cancel()
+	lease := e.stepDown()
+	if lease == nil || holder(lease) != e.identity && lease != e.doubtful {
 		return
 	}
-	lease = lease.DeepCopy()
+	err := e.free(ctx, lease)
+	if apierrors.IsConflict(err) {
+		if lease = e.stepDown(); holder(lease) != e.identity {
+			return
+		}
+		err = e.free(ctx, lease)
+	}
+	if err != nil {
+		e.logger.Warn("Could not release the Lease; the next replica waits for it to expire", "lease", e.name, "error", err)
+	}
+}
+
+// stepDown has us report no more, and returns the Lease as last seen.
+func (e *Elector) stepDown() *coordinationv1.Lease {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.renewed = time.Time{}
+	return e.lease
+}
+
+// free leaves a Lease without a holder.
+func (e *Elector) free(ctx context.Context, seen *coordinationv1.Lease) error {
+	lease := seen.DeepCopy()
 	none, now, second := "", metav1.NewMicroTime(time.Now()), int32(1)
 	lease.Spec.HolderIdentity = &none
 	lease.Spec.LeaseDurationSeconds = &second
 	lease.Spec.RenewTime = &now
-	if _, err := e.update(context.WithoutCancel(ctx), lease); err != nil {
-		e.logger.Warn("Could not release the Lease; the next replica waits for it to expire", "lease", e.name, "error", err)
-	}
+	_, err := e.update(ctx, lease)
+	return err
 }
 
 // notify tells that Leading may have changed. It is called with e.mu held, so changed must not call back.

@@ -27,6 +27,8 @@ type leases struct {
 	lease    *coordinationv1.Lease
 	watches  []*watch.RaceFreeFakeWatcher
 	away     bool
+	cut      bool // writes are committed, but nobody hears of it
+	stalled  bool // writes are not committed, and not answered
 	writes   []time.Time
 	requests int
 }
@@ -66,28 +68,43 @@ func (l *leases) Watch(ctx context.Context, options metav1.ListOptions) (watch.I
 	return w, nil
 }
 
-func (l *leases) Update(_ context.Context, lease *coordinationv1.Lease, _ metav1.UpdateOptions) (*coordinationv1.Lease, error) {
+func (l *leases) Update(ctx context.Context, lease *coordinationv1.Lease, _ metav1.UpdateOptions) (*coordinationv1.Lease, error) {
+	updated, heard, err := l.commit(lease)
+	if err != nil || heard {
+		return updated, err
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (l *leases) commit(lease *coordinationv1.Lease) (updated *coordinationv1.Lease, heard bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.requests++; l.away {
-		return nil, errAway
+		return nil, false, errAway
+	}
+	if l.stalled {
+		return nil, false, nil
 	}
 	if lease.ResourceVersion != l.lease.ResourceVersion {
-		return nil, apierrors.NewConflict(coordinationv1.Resource("leases"), lease.Name, errors.New("changed"))
+		return nil, false, apierrors.NewConflict(coordinationv1.Resource("leases"), lease.Name, errors.New("changed"))
 	}
 	version, err := strconv.Atoi(lease.ResourceVersion)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	l.lease = lease.DeepCopy()
 	l.lease.ResourceVersion = strconv.Itoa(version + 1)
 	l.writes = append(l.writes, time.Now())
+	if l.cut {
+		return nil, false, nil
+	}
 	for _, w := range l.watches {
 		if !w.IsStopped() {
 			w.Modify(l.lease.DeepCopy())
 		}
 	}
-	return l.lease.DeepCopy(), nil
+	return l.lease.DeepCopy(), true, nil
 }
 
 // replace deletes the Lease and creates another one.
@@ -113,6 +130,20 @@ func (l *leases) goAway(away bool) {
 		}
 		l.watches = nil
 	}
+}
+
+// cutOff has the answers to writes get lost, and the news of them, or not any more.
+func (l *leases) cutOff(cut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = cut
+}
+
+// stall has writes wait until they are given up.
+func (l *leases) stall(stalled bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stalled = stalled
 }
 
 func (l *leases) renewals() int {
@@ -202,6 +233,59 @@ func TestElector_TakesAReleasedLeaseAtOnce(t *testing.T) {
 			t.Errorf("transitions are %v, want 2", n)
 		}
 		stopSecond()
+	})
+}
+
+// A pod is told to end while it waits for the answer to a write of the Lease.
+func TestElector_ReleasesALeaseThatItDoesNotKnowToHold(t *testing.T) {
+	for name, tc := range map[string]struct {
+		before time.Duration // its end
+		cut    time.Duration // from when on it hears nothing
+	}{
+		"a renewal was cut":      {21 * time.Second, 10 * time.Second},
+		"the first take was cut": {time.Second, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLeases("")
+				l.cutOff(tc.cut == 0)
+				_, stopFirst := candidate(t, l, "pod-1")
+				pass(tc.cut)
+				l.cutOff(true)
+				pass(tc.before - tc.cut)
+				if l.holder() != "pod-1" {
+					t.Fatalf("the holder is %q", l.holder())
+				}
+				second, stopSecond := candidate(t, l, "pod-2")
+				l.cutOff(false)
+				stopFirst()
+				if !second.Leading() || l.holder() != "pod-2" {
+					t.Errorf("the Lease was not released: holder is %q", l.holder())
+				}
+				stopSecond()
+			})
+		})
+	}
+}
+
+// What is in doubt is no longer so: another replica was faster.
+func TestElector_LeavesALeaseToItsSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLeases("")
+		l.stall(true)
+		_, stop := candidate(t, l, "pod-1")
+		l.stall(false)
+		other := "pod-2"
+		taken := l.lease.DeepCopy()
+		taken.Spec.HolderIdentity = &other
+		if _, err := l.Update(t.Context(), taken, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		stop()
+		if l.holder() != other {
+			t.Errorf("the Lease of another was released: holder is %q", l.holder())
+		}
 	})
 }
 
