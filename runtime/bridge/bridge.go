@@ -33,6 +33,17 @@ const (
 	maxLogLine = 64 << 10
 )
 
+// The times of an end, which come one after another. In a pod of the operator's, with a ShutdownDelay of 5 seconds, they add up to 26 of the 30
+// seconds after which Kubernetes kills it: calls have nearly as long as the gateway, which waits 25 seconds in all, lets them have.
+const (
+	// drainTimeout is the default of DrainTimeout.
+	drainTimeout = 15 * time.Second
+	// endTimeout is how long it takes at most to end processes, all at the same time.
+	endTimeout = graceAfterClose + graceAfterTerm + graceForOutput
+	// lastAnswers is for clients to get the answers of calls that ended with their processes.
+	lastAnswers = time.Second
+)
+
 // Options say what a Bridge runs and what it may cost. A zero value means the default.
 type Options struct {
 	// Command is the server's program, searched in $PATH, and its arguments.
@@ -54,7 +65,7 @@ type Options struct {
 	// ShutdownDelay is how long Serve serves as before after it was told to end, for clients whom nobody has told yet; none by default. Each
 	// answer meanwhile closes its connection (RFC 9112, section 9.6), so that clients come back by another one.
 	ShutdownDelay time.Duration
-	// DrainTimeout is how long Shutdown lets requests in progress finish; 4 seconds by default. Ending the processes
+	// DrainTimeout is how long Shutdown lets requests in progress finish; 15 seconds by default. Ending the processes
 	// takes at most 5 seconds more.
 	DrainTimeout time.Duration
 	// ReapOrphans waits for processes that the server left behind. Set it in the first process of a container, and only in
@@ -74,7 +85,7 @@ func (o Options) withDefaults() Options {
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
 	o.InitializeTimeout = cmp.Or(o.InitializeTimeout, 2*time.Minute)
 	o.KeepAlive = cmp.Or(o.KeepAlive, 25*time.Second)
-	o.DrainTimeout = cmp.Or(o.DrainTimeout, 4*time.Second)
+	o.DrainTimeout = cmp.Or(o.DrainTimeout, drainTimeout)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -155,8 +166,8 @@ func (b *Bridge) session(id string) (*session, bool) {
 	}
 }
 
-// Shutdown refuses new sessions, lets requests in progress finish for DrainTimeout, ends all sessions and waits for their
-// processes.
+// Shutdown refuses new sessions and new requests of open ones, lets those in progress finish for DrainTimeout, ends all sessions and waits for
+// their processes. To a new request the answer is that its session is unknown: so a gateway may send it once more, to the pod that took over.
 func (b *Bridge) Shutdown(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
@@ -166,6 +177,9 @@ func (b *Bridge) Shutdown(ctx context.Context) error {
 	}
 	b.mu.Unlock()
 
+	for _, s := range open {
+		s.refuse()
+	}
 	b.drain(ctx, open)
 	for _, s := range open {
 		s.end(errShutdown)
@@ -205,10 +219,8 @@ func (b *Bridge) drain(ctx context.Context, open []*session) {
 	}
 }
 
-// shutdownTimeout bounds Run's end: an orderly one takes at most DrainTimeout and 5 seconds.
-const shutdownTimeout = 10 * time.Second
-
-// Run serves a bridge at the TCP address listen until ctx ends, for ShutdownDelay longer, and then ends its sessions within ten seconds.
+// Run serves a bridge at the TCP address listen until ctx ends, for ShutdownDelay longer, and then shuts down, which takes at most 6 seconds more
+// than DrainTimeout.
 func Run(ctx context.Context, listen string, o Options) error {
 	b, err := New(o)
 	if err != nil {
@@ -221,7 +233,7 @@ func Run(ctx context.Context, listen string, o Options) error {
 	return b.Serve(ctx, listener)
 }
 
-// Serve serves the bridge on a listener until ctx ends, for ShutdownDelay longer, and then ends its sessions within ten seconds.
+// Serve is Run on a listener.
 func (b *Bridge) Serve(ctx context.Context, listener net.Listener) error {
 	log := b.options.Logger
 	var background sync.WaitGroup
@@ -255,7 +267,7 @@ func (b *Bridge) Serve(ctx context.Context, listener net.Listener) error {
 	if err != nil {
 		err = fmt.Errorf("serving: %w", err)
 	}
-	stopCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	stopCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), b.options.DrainTimeout+endTimeout+lastAnswers)
 	defer stop()
 	err = errors.Join(err, b.Shutdown(stopCtx))
 	// The sessions are over, and with them every stream.

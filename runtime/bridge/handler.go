@@ -115,8 +115,7 @@ func (b *Bridge) initialize(w http.ResponseWriter, r *http.Request, m message) {
 	s, err := b.open()
 	switch {
 	case errors.Is(err, errTooManySessions), errors.Is(err, errClosed):
-		w.Header().Set("Retry-After", "5")
-		refuse(w, http.StatusServiceUnavailable, m, codeInternalError, err.Error())
+		refuseSession(w, m, err)
 		return
 	case err != nil:
 		b.options.Logger.Error("Session not started", "error", err.Error())
@@ -147,6 +146,10 @@ func (b *Bridge) initialize(w http.ResponseWriter, r *http.Request, m message) {
 		return
 	}
 	s.end(err)
+	if errors.Is(err, errClosed) {
+		refuseSession(w, m, err)
+		return
+	}
 	refuse(w, http.StatusOK, m, codeInternalError, err.Error())
 }
 
@@ -279,9 +282,15 @@ func unknownSession(w http.ResponseWriter) {
 	http.Error(w, "session not found; begin with initialize", http.StatusNotFound)
 }
 
+// refuseSession answers initialize when there is no room for a session.
+func refuseSession(w http.ResponseWriter, m message, err error) {
+	w.Header().Set("Retry-After", "5")
+	refuse(w, http.StatusServiceUnavailable, m, codeInternalError, err.Error())
+}
+
 func refuseSend(w http.ResponseWriter, m message, err error) {
 	switch {
-	case errors.Is(err, errSessionEnded):
+	case errors.Is(err, errSessionEnded), errors.Is(err, errClosed):
 		unknownSession(w)
 	case errors.Is(err, errDuplicateID):
 		refuse(w, http.StatusBadRequest, m, codeInvalidRequest, err.Error())

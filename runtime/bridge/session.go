@@ -35,6 +35,7 @@ type session struct {
 	mu        sync.Mutex
 	calls     map[string]*call // by id
 	tokens    map[string]*call // by progress token
+	refusing  bool             // no more calls begin
 	streaming bool             // a GET stream is open
 	busy      int              // HTTP requests in progress
 	idleSince time.Time
@@ -245,9 +246,19 @@ func (s *session) begin(done <-chan struct{}, m message, streams bool) (*call, e
 	return c, nil
 }
 
+// refuse has no more calls begin. Those in progress go on, with all that belongs to them.
+func (s *session) refuse() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusing = true
+}
+
 func (s *session) register(c *call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.refusing {
+		return errClosed
+	}
 	if _, clash := s.calls[c.id]; clash {
 		return errDuplicateID
 	}
