@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -264,39 +263,4 @@ func TestBundleExamplesAreAccepted(t *testing.T) {
 		g.Expect(api.Status().Update(t.Context(), status, client.FieldValidation(metav1.FieldValidationStrict))).To(Succeed(), status.GetName())
 	}
 	g.Expect(statuses).To(HaveLen(4), "each kind has an example with a status")
-}
-
-// The catalog offers the bundle in the channels that the bundle names, under the same icon.
-func TestCatalogOffersTheBundle(t *testing.T) {
-	t.Parallel()
-	g := NewWithT(t)
-	csv := readCSV(g)
-	bundle := struct {
-		Annotations map[string]string `json:"annotations"`
-	}{}
-	readYAML(g, &bundle, "bundle", "metadata", "annotations.yaml")
-	template := struct {
-		Entries []struct {
-			Schema         string `json:"schema"`
-			Name           string `json:"name"`
-			DefaultChannel string `json:"defaultChannel"`
-			Icon           icon   `json:"icon"`
-			Entries        []struct {
-				Name      string `json:"name"`
-				SkipRange string `json:"skipRange"`
-			} `json:"entries"`
-		} `json:"entries"`
-	}{}
-	readYAML(g, &template, "catalog", "template.yaml")
-	var channels []string
-	for _, entry := range template.Entries {
-		if entry.Schema == "olm.package" {
-			g.Expect(entry.DefaultChannel).To(Equal(bundle.Annotations["operators.operatorframework.io.bundle.channel.default.v1"]))
-			g.Expect([]icon{entry.Icon}).To(Equal(csv.Spec.Icon))
-			continue
-		}
-		channels = append(channels, entry.Name)
-		g.Expect(entry.Entries).To(ContainElement(And(HaveField("Name", csv.Name), HaveField("SkipRange", csv.Annotations["olm.skipRange"]))), entry.Name)
-	}
-	g.Expect(channels).To(ConsistOf(strings.Split(bundle.Annotations["operators.operatorframework.io.bundle.channels.v1"], ",")))
 }
