@@ -17,7 +17,7 @@ verify: ## Regenerate, check formatting, lint, modules and manifests; fail if an
 	@state=$$(mktemp -d); trap 'rm -rf "$$state"' EXIT; \
 	hack/verify/tree.sh save "$$state"; \
 	$(MAKE) generate manifests docs bundle catalog licenses; \
-	status=0; $(MAKE) --keep-going verify-format verify-text verify-kustomize verify-compositions verify-tidy lint || status=1; \
+	status=0; $(MAKE) --keep-going verify-format verify-text verify-kustomize verify-compositions verify-bundle verify-tidy lint || status=1; \
 	$(STEP) "generated files are up to date" hack/verify/tree.sh compare "$$state" || status=1; \
 	exit $$status
 
@@ -45,6 +45,11 @@ verify-compositions: $(if $(KUBEBUILDER_ASSETS),,$(BIN)/cluster)
 		export KUBEBUILDER_ASSETS; \
 	fi; \
 	$(STEP) "compositions, by a dry run against an API server" env CGO_ENABLED=0 go test -trimpath -timeout 2m ./test/packaging
+
+# The bundle of a release, with images by digest, is made into a folder of its own. Its registry is the test's, on the loopback interface.
+.PHONY: verify-bundle
+verify-bundle: $(CONTROLLER_GEN) $(KUSTOMIZE) $(OPERATOR_SDK)
+	@$(STEP) "the bundle of a release" env CGO_ENABLED=0 go test -trimpath -tags bundle -count=1 -timeout 2m ./test/packaging/release
 
 .PHONY: verify-tidy
 verify-tidy:
