@@ -112,7 +112,7 @@ type Client struct {
 	id     string // the gateway's, for trails
 
 	transport http.RoundTripper
-	closeIdle func()
+	pool      *pool           // nil if the transport is somebody else's
 	auth      *auth.Transport // nil if the backend is called without credentials
 
 	nextID  atomic.Int64
@@ -155,7 +155,6 @@ func NewClient(t Target, opts Options) *Client {
 		limits:      opts.Limits.withDefaults(),
 		log:         opts.Logger,
 		transport:   opts.Transport,
-		closeIdle:   func() {},
 		probing:     make(chan struct{}, 1),
 		subscribing: make(chan struct{}, 1),
 		sessions:    map[*session]struct{}{},
@@ -170,8 +169,8 @@ func NewClient(t Target, opts Options) *Client {
 	}
 	c.log = c.log.With("backend", t.Key.String())
 	if c.transport == nil {
-		own := newTransport()
-		c.transport, c.closeIdle = own, own.CloseIdleConnections
+		c.pool = newPool()
+		c.transport = c.pool
 	}
 	if t.Auth != (auth.Strategy{}) {
 		c.auth = auth.NewTransport(c.transport, t.Auth, t.URL)
@@ -304,7 +303,9 @@ func (c *Client) Close() {
 	_ = closing.Wait() // there are no errors
 	c.service.Close()
 	c.cleanup.Wait()
-	c.closeIdle()
+	if c.pool != nil {
+		c.pool.close()
+	}
 }
 
 // keep has Close end a session, unless it is too late for that.

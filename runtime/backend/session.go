@@ -259,14 +259,16 @@ func (s *session) open() (*legacy, error) {
 	return s.current, nil
 }
 
-// drop forgets a session that the backend no longer knows. With it go the idle connections: if another process has taken over, some of them
-// lead to the one before, where the next session would be opened only to be lost again.
+// drop forgets a session that the backend no longer knows. With it go the connections, idle or not: if another process has taken over, some
+// of them lead to the one before, where the next session would be opened only to be lost again.
 func (s *session) drop(l *legacy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current == l {
 		s.discardLocked()
-		s.client.closeIdle()
+		if s.client.pool != nil {
+			s.client.pool.renew()
+		}
 	}
 }
 

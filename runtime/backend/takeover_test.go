@@ -5,6 +5,7 @@ package backend_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -98,6 +99,55 @@ func TestLegacy_MovesToTheServerThatTookOver(t *testing.T) {
 	}
 	if n, m := before.count("initialize"), after.count("initialize"); n != 1 || m != 1 {
 		t.Errorf("%d sessions with the server before, %d with the one that took over", n, m)
+	}
+}
+
+// TestLegacy_NeverGoesBack has a call under way at the server before when the session is lost. Its connection is free when the call has ended,
+// and leads where the next session is unknown.
+func TestLegacy_NeverGoesBack(t *testing.T) {
+	before, after := newScripted(t), newScripted(t)
+	address := newHandover(t, before)
+	busy, finish := make(chan struct{}), make(chan struct{})
+	before.answers["tools/call"], after.answers["tools/call"] = func(request) string { return `"before"` }, func(request) string { return `"after"` }
+	var started sync.Once
+	before.before = func(w http.ResponseWriter, r *http.Request, m request) bool {
+		if m.Method != "tools/call" {
+			w.Header().Set("Connection", "close") // so that the one of the call is the only one
+			return false
+		}
+		started.Do(func() { close(busy) })
+		await(r, finish)
+		return false
+	}
+	c := newClient(t, address.url, v1alpha1.TransportStreamableHTTP, backend.Limits{})
+	ctx := deadline(t, 10*time.Second)
+	call := func() (string, error) {
+		answer, err := c.Exchange(ctx, message(t, relay.Legacy, "tools/call", `{"name":"a"}`), nil)
+		if err != nil {
+			return "", err
+		}
+		return result(t, answer, nil), nil
+	}
+	ended := make(chan string, 1)
+	go func() {
+		got, err := call()
+		ended <- fmt.Sprint(got, err)
+	}()
+	<-busy
+	address.now.Store(after)
+	for i := range 3 {
+		if got, err := call(); got != `"after"` {
+			t.Errorf("call %d was answered by %s: %v", i, got, err)
+		}
+		if i == 0 {
+			close(finish)
+			if got := <-ended; got != `"before"<nil>` {
+				t.Errorf("the call under way ended with %s", got)
+			}
+		}
+	}
+	if n, m := before.count("tools/call"), after.count("initialize"); n != 1 || m != 1 {
+		t.Errorf("%d calls at the server before, %d sessions at the one that took over", n, m)
 	}
 }
 

@@ -1,0 +1,43 @@
+// Copyright The vmcp-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backend
+
+import (
+	"net/http"
+	"sync/atomic"
+)
+
+// pool are the connections to a backend. Those that there are can be left to the requests that have them: what is sent from then on goes over
+// others.
+type pool struct {
+	current, previous atomic.Pointer[http.Transport]
+}
+
+func newPool() *pool {
+	p := &pool{}
+	p.current.Store(newTransport())
+	return p
+}
+
+func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
+	return p.current.Load().RoundTrip(r)
+}
+
+// renew has what is sent from now on go over new connections. Those in use are closed after that: a transport that was told to close its idle
+// connections keeps none until it is asked for one again.
+func (p *pool) renew() {
+	old := p.current.Swap(newTransport())
+	old.CloseIdleConnections()
+	if older := p.previous.Swap(old); older != nil {
+		older.CloseIdleConnections() // one that a request took just when it was replaced
+	}
+}
+
+// close closes the connections that are idle.
+func (p *pool) close() {
+	p.current.Load().CloseIdleConnections()
+	if previous := p.previous.Load(); previous != nil {
+		previous.CloseIdleConnections()
+	}
+}
