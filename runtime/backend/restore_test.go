@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +21,16 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
 )
+
+// callAtDebug calls a tool for a client that wants to hear the log messages of level debug.
+func callAtDebug(ctx context.Context, t *testing.T, c *backend.Client, tool string) error {
+	t.Helper()
+	r := message(t, relay.Legacy, "tools/call", `{"name":"`+tool+`"}`)
+	r.LogLevel = "debug"
+	answer, err := c.Exchange(ctx, r, nil)
+	answer.Done()
+	return err
+}
 
 // TestLegacy_ASessionBecomesWholeWhoeverOpensIt has a call open the session that all share anew, and its client leave while the backend is
 // told what others had set in the one before.
@@ -46,14 +57,7 @@ func TestLegacy_ASessionBecomesWholeWhoeverOpensIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	call := func(ctx context.Context) error {
-		r := message(t, relay.Legacy, "tools/call", `{"name":"a"}`)
-		r.LogLevel = "debug"
-		answer, err := c.Exchange(ctx, r, nil)
-		answer.Done()
-		return err
-	}
-	if err := call(ctx); err != nil {
+	if err := callAtDebug(ctx, t, c, "a"); err != nil {
 		t.Fatal(err)
 	}
 	s.forget()
@@ -61,7 +65,7 @@ func TestLegacy_ASessionBecomesWholeWhoeverOpensIt(t *testing.T) {
 	leaving, leave := context.WithCancel(ctx)
 	defer leave()
 	left := make(chan error, 1)
-	go func() { left <- call(leaving) }()
+	go func() { left <- callAtDebug(leaving, t, c, "unanswered") }()
 	<-reached
 	leave()
 	select {
@@ -73,7 +77,7 @@ func TestLegacy_ASessionBecomesWholeWhoeverOpensIt(t *testing.T) {
 		t.Fatal("a client that leaves waits for the backend")
 	}
 	goOn()
-	if err := call(ctx); err != nil {
+	if err := callAtDebug(ctx, t, c, "a"); err != nil {
 		t.Fatal(err)
 	}
 
@@ -107,6 +111,10 @@ func TestLegacy_TheLogLevelIsSetWhoeverWantsIt(t *testing.T) {
 	defer goOn()
 	var outcome atomic.Value // of the request that sets the level
 	s.before = func(_ http.ResponseWriter, r *http.Request, m request) bool {
+		if m.Method == "tools/call" && strings.Contains(string(m.Params), "unanswered") {
+			<-r.Context().Done() // it may be sent before its client is known to have left
+			return true
+		}
 		if m.Method == "logging/setLevel" {
 			close(reached)
 			select {
@@ -120,23 +128,16 @@ func TestLegacy_TheLogLevelIsSetWhoeverWantsIt(t *testing.T) {
 	}
 	c := newClient(t, s.URL, v1alpha1.TransportStreamableHTTP, backend.Limits{})
 	ctx := deadline(t, 20*time.Second)
-	call := func(ctx context.Context) error {
-		r := message(t, relay.Legacy, "tools/call", `{"name":"a"}`)
-		r.LogLevel = "debug"
-		answer, err := c.Exchange(ctx, r, nil)
-		answer.Done()
-		return err
-	}
 	leaving, leave := context.WithCancel(ctx)
 	defer leave()
 	left := make(chan error, 1)
-	go func() { left <- call(leaving) }()
+	go func() { left <- callAtDebug(leaving, t, c, "unanswered") }()
 	<-reached
 	leave()
 	if err := <-left; !errors.Is(err, context.Canceled) {
 		t.Errorf("the client that left got %v", err)
 	}
-	if err := call(ctx); err != nil { // it does not wait for the level
+	if err := callAtDebug(ctx, t, c, "a"); err != nil { // it does not wait for the level
 		t.Fatal(err)
 	}
 	goOn()
