@@ -303,9 +303,7 @@ func (c *Client) Close() {
 	_ = closing.Wait() // there are no errors
 	c.service.Close()
 	c.cleanup.Wait()
-	if c.pool != nil {
-		c.pool.close()
-	}
+	c.pool.close()
 }
 
 // keep has Close end a session, unless it is too late for that.

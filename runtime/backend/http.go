@@ -27,6 +27,9 @@ const (
 	maxRedirects  = 3
 	contentJSON   = "application/json"
 	contentStream = "text/event-stream"
+	// pingAfter is how long a connection of HTTP/2 may be silent, and pingTimeout how long the answer to a ping may take then.
+	pingAfter   = 15 * time.Second
+	pingTimeout = 10 * time.Second
 	// headerReplayable, when it is there, lets net/http send a POST again whose connection broke before any answer. Without a value it
 	// is not sent itself.
 	headerReplayable = "Idempotency-Key"
@@ -45,6 +48,9 @@ func newTransport() *http.Transport {
 		MaxResponseHeaderBytes: 256 << 10,
 		// The bound on an answer is one on what is read and on what is held; and most backends are next door.
 		DisableCompression: true,
+		// A connection of HTTP/2 is that of all requests, and a request that times out leaves it open. One that leads nowhere any more is
+		// given up when a ping is not answered; TCP by itself would take a quarter of an hour.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 }
 

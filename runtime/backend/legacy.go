@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 
@@ -59,13 +60,14 @@ type legacy struct {
 	listening    sync.Once
 	closing      sync.Once
 
-	// credential is what the session was opened with.
+	// credential is what the session was opened with, and over the transport of the pool at that time.
 	credential auth.Credential
+	over       *http.Transport
 }
 
 // openLegacy does the handshake: initialize at the newest revision that has one, then notifications/initialized.
 func (c *Client) openLegacy(ctx context.Context, capabilities json.RawMessage, l listener, listen bool) (*legacy, error) {
-	s := &legacy{client: c, hears: l, asks: asksOf(capabilities), credential: c.credential()}
+	s := &legacy{client: c, hears: l, asks: asksOf(capabilities), credential: c.credential(), over: c.pool.present()}
 	if c.target.Transport == v1alpha1.TransportSSE {
 		stream, err := c.openEventLink(ctx, l)
 		if err != nil {

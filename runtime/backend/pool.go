@@ -24,10 +24,24 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	return p.current.Load().RoundTrip(r)
 }
 
-// renew has what is sent from now on go over new connections. Those in use are closed after that: a transport that was told to close its idle
-// connections keeps none until it is asked for one again.
-func (p *pool) renew() {
-	old := p.current.Swap(newTransport())
+// present is the transport over which requests go now. Like renew it is for a nil pool as well: a transport of somebody else's stays.
+func (p *pool) present() *http.Transport {
+	if p == nil {
+		return nil
+	}
+	return p.current.Load()
+}
+
+// renew has what is sent from now on go over new connections, unless that is so since old was the present transport. Connections in use are
+// closed after that: a transport that was told to close its idle ones keeps none until it is asked for one again.
+func (p *pool) renew(old *http.Transport) {
+	if p == nil || p.current.Load() != old {
+		return
+	}
+	next := newTransport()
+	if !p.current.CompareAndSwap(old, next) {
+		return
+	}
 	old.CloseIdleConnections()
 	if older := p.previous.Swap(old); older != nil {
 		older.CloseIdleConnections() // one that a request took just when it was replaced
@@ -36,6 +50,9 @@ func (p *pool) renew() {
 
 // close closes the connections that are idle.
 func (p *pool) close() {
+	if p == nil {
+		return
+	}
 	p.current.Load().CloseIdleConnections()
 	if previous := p.previous.Load(); previous != nil {
 		previous.CloseIdleConnections()

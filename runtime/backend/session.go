@@ -171,7 +171,7 @@ func (s *session) acquire(ctx context.Context) (l *legacy, fresh bool, err error
 	}
 	c := s.client
 	mayBeAsked := asksOf(s.Capabilities) != (asks{})
-	next, err := c.openLegacy(ctx, s.Capabilities, s, s.shared || mayBeAsked || s.isListening())
+	next, err := s.handshake(ctx, s.shared || mayBeAsked || s.isListening())
 	if err != nil {
 		opened()
 		return nil, false, fmt.Errorf("opening a session: %w", err)
@@ -199,6 +199,24 @@ func (s *session) acquire(ctx context.Context) (l *legacy, fresh bool, err error
 		return next, true, nil
 	case <-ctx.Done():
 		return nil, false, waitedForSession(ctx)
+	}
+}
+
+// handshake opens a session at the backend within the time that a call may take. Where a pod takes over from another the handshake may begin
+// at one and end at the other, or begin at one that is about to end; there is no harm in beginning it again.
+func (s *session) handshake(ctx context.Context, listen bool) (*legacy, error) {
+	c := s.client
+	ctx, cancel := context.WithTimeout(ctx, c.limits.Timeout)
+	defer cancel()
+	defer context.AfterFunc(c.life, cancel)()
+	for tries := 1; ; tries++ {
+		over := c.pool.present()
+		l, err := c.openLegacy(ctx, s.Capabilities, s, listen)
+		_, leaving := errors.AsType[*leavingError](err)
+		if tries == maxTries || !leaving && !errors.Is(err, errSessionLost) {
+			return l, err
+		}
+		c.pool.renew(over)
 	}
 }
 
@@ -259,22 +277,21 @@ func (s *session) open() (*legacy, error) {
 	return s.current, nil
 }
 
-// drop forgets a session that the backend no longer knows. With it go the connections, idle or not: if another process has taken over, some
-// of them lead to the one before, where the next session would be opened only to be lost again.
+// drop forgets a session that the backend no longer knows.
 func (s *session) drop(l *legacy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current == l {
 		s.discardLocked()
-		if s.client.pool != nil {
-			s.client.pool.renew()
-		}
 	}
 }
 
+// discardLocked forgets a session that is lost. With it go the connections, idle or not: if another process has taken over, some of them lead
+// to the one before, where the next session would be opened only to be lost again.
 func (s *session) discardLocked() {
 	l := s.current
 	s.current = nil
+	s.client.pool.renew(l.over)
 	s.client.inBackground(l.close)
 }
 

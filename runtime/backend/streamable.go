@@ -87,6 +87,10 @@ func (s *streamable) exchange(x *exchange) (*relay.Answer, error) {
 		if errors.Is(err, errSessionLost) {
 			s.forgotten.Store(true)
 		}
+		if x.method == methodInitialize && leaves(response) {
+			_, err = resultOf(answer, err)
+			return nil, &leavingError{err}
+		}
 		return answer, err
 	}
 	if x.method == methodInitialize {
@@ -97,6 +101,16 @@ func (s *streamable) exchange(x *exchange) (*relay.Answer, error) {
 		return s.resume(x, broken)
 	}
 	return answer, err
+}
+
+// leavingError is what a server answered to initialize that is about to end.
+type leavingError struct{ error }
+
+func (e *leavingError) Unwrap() error { return e.error }
+
+// leaves says that a server is about to end: it takes no more, and closes the connection so that the next one leads elsewhere.
+func leaves(response *http.Response) bool {
+	return response.StatusCode == http.StatusServiceUnavailable && response.Close
 }
 
 // resume takes up the stream of a call that ended before the response, which a server may do on purpose (MCP 2025-11-25, transports,
