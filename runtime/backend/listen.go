@@ -302,7 +302,7 @@ func (c *Client) acknowledged(x *exchange, v *verdict, filter string) (*listenSt
 		case err != nil:
 		case m.Kind == rpc.Failure && x.isMine(m):
 			_ = response.Body.Close()
-			return nil, parseRPCError(m.Raw)
+			return nil, c.errorOf(methodListen, m)
 		case m.Method == methodAcknowledged:
 			var params struct {
 				Notifications struct {
