@@ -93,7 +93,7 @@ func (x *exchange) stray(m rpc.Message) {
 		go x.takeStrays(x.strays, x.settled)
 	}
 	if !x.strays.put(m) {
-		x.client.dropped(m)
+		x.leaveOut(m)
 	}
 }
 
@@ -109,6 +109,14 @@ func (x *exchange) takeStrays(strays *inbox, settled chan<- struct{}) {
 				x.end() // whoever reads the stream of the call need not go on
 			}
 		}
+	}
+}
+
+// leaveOut does without a message for which there is no room. What the backend asks is refused, so that it does not wait for the client.
+func (x *exchange) leaveOut(m rpc.Message) {
+	x.client.dropped(m)
+	if m.Kind == rpc.Request && x.reply != nil {
+		x.client.answerWith(tooMuch, m, x.reply)
 	}
 }
 

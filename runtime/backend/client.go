@@ -120,6 +120,9 @@ type Client struct {
 	version atomic.Pointer[string] // of the last legacy session
 	changes announcer
 
+	// answers are the gateway's own to what the backend asks, outbox what clients say beside requests: the former do not hold up the latter.
+	answers, outbox outbox
+
 	// service is the session of clients that have none, and of the gateway itself.
 	service   *session
 	watches   watches

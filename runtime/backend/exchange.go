@@ -11,14 +11,10 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
 )
-
-// replyTimeout bounds how long the backend may take to accept the reply to something that it asked.
-const replyTimeout = 10 * time.Second
 
 // replyFunc posts a message that is no request.
 type replyFunc func(ctx context.Context, message *payload) error
@@ -228,30 +224,29 @@ func (x *exchange) answered(id []byte, response rpc.Message) {
 	x.client.send(b, x.reply)
 }
 
+// What the gateway itself answers a backend.
+const (
+	pong        = `"result":{}`
+	unsupported = `"error":{"code":-32601,"message":"the gateway does not support this request"}`
+	tooMuch     = `"error":{"code":-32603,"message":"the client is asked too much at once"}`
+)
+
 // answerServer answers a request of the backend that no client gets: a ping, or that it is not supported, since no capability was
 // declared for it.
 func (c *Client) answerServer(m rpc.Message, reply replyFunc) {
-	b := newBuffer()
-	b.b = append(append(b.b, `{"jsonrpc":"2.0","id":`...), m.ID.Of(m.Raw)...)
+	text := unsupported
 	if m.Method == methodPing {
-		b.b = append(b.b, `,"result":{}}`...)
-	} else {
-		b.b = append(b.b, `,"error":{"code":-32601,"message":"the gateway does not support this request"}}`...)
+		text = pong
 	}
-	c.send(b, reply)
+	c.answerWith(text, m, reply)
 }
 
-// send posts a message in the background. Whether it arrives, the backend shows by what it does next.
-func (c *Client) send(b *buffer, post replyFunc) {
-	c.inBackground(func() {
-		ctx, cancel := context.WithTimeout(c.life, replyTimeout)
-		defer cancel()
-		p := newPayload(b)
-		defer p.release()
-		if err := post(ctx, p); err != nil {
-			c.log.Debug("a message to the backend was lost", "error", c.Classify(err).Message)
-		}
-	})
+// answerWith answers a request of the backend with a result or an error.
+func (c *Client) answerWith(text string, m rpc.Message, reply replyFunc) {
+	b := newBuffer()
+	b.b = append(append(b.b, `{"jsonrpc":"2.0","id":`...), m.ID.Of(m.Raw)...)
+	b.b = append(append(append(b.b, ','), text...), '}')
+	c.sendBy(&c.answers, b, reply)
 }
 
 // withID appends a message with another id to dst.

@@ -10,7 +10,8 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
 )
 
-// maxInbox is how many bytes of notifications may wait for one call. A client that lags behind further misses some.
+// maxInbox is how many bytes of notifications may wait for one call. A client that lags behind further misses some. One request, which may be
+// large, is taken while there are fewer.
 const maxInbox = 1 << 20
 
 // inbox holds the messages for one call that come on a stream which others read as well: whoever puts something in does not wait. It
@@ -19,25 +20,40 @@ type inbox struct {
 	// ready has something in it after put, or close.
 	ready chan struct{}
 
-	mu     sync.Mutex // guards the fields below
-	queue  [][]byte
-	bytes  int
-	closed bool
+	mu       sync.Mutex // guards the fields below
+	queue    [][]byte
+	bytes    int
+	answered bool // the response was put in
+	closed   bool
 }
 
 func newInbox() *inbox { return &inbox{ready: make(chan struct{}, 1)} }
 
-// put takes a copy of a message, and says whether there is room. For what is no notification, and thus not one of many, there always is.
+// put takes a copy of a message, and says whether there is room. For the response there always is, because the call cannot end without it;
+// what comes after it is of no use any more.
 func (i *inbox) put(m rpc.Message) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if m.Kind == rpc.Notification && i.bytes+len(m.Raw) > maxInbox {
+	if i.answered || !i.hasRoom(m) {
 		return false
 	}
+	i.answered = m.Kind.IsResponse()
 	i.queue = append(i.queue, slices.Clone(m.Raw))
 	i.bytes += len(m.Raw)
 	i.signal()
 	return true
+}
+
+// hasRoom says whether a message may be put in; mu is held.
+func (i *inbox) hasRoom(m rpc.Message) bool {
+	switch m.Kind {
+	case rpc.Notification: // one of many
+		return i.bytes+len(m.Raw) <= maxInbox
+	case rpc.Request:
+		return i.bytes < maxInbox
+	default:
+		return true
+	}
 }
 
 // close says that nothing is put in any more.
