@@ -108,6 +108,8 @@ func (n *notifications) mayComeBack(status int, body []byte, opened bool) bool {
 	switch {
 	case status >= 500, status == http.StatusTooManyRequests, aboutCredentials(status):
 		return true
+	case opened && status == http.StatusConflict: // the server has not noticed yet that the stream before is gone
+		return true
 	case opened && (status == http.StatusNotFound || forgotSession(status, body)):
 		n.session.forgotten.Store(true)
 		n.session.hears.lost()

@@ -131,3 +131,37 @@ func TestACallSurvivesTheEndOfItsStream(t *testing.T) {
 		t.Errorf("got %s, %v", result, err)
 	}
 }
+
+// TestAStreamThatTheServerThinksIsOpen has the server answer 409 to the second GET: it has not noticed that the first stream is gone.
+func TestAStreamThatTheServerThinksIsOpen(t *testing.T) {
+	s := newScripted(t)
+	s.changes = make(chan string)
+	var gets atomic.Int32
+	s.before = func(w http.ResponseWriter, r *http.Request, _ request) bool {
+		if r.Method != http.MethodGet || gets.Add(1) != 2 {
+			return false
+		}
+		w.WriteHeader(http.StatusConflict)
+		return true
+	}
+	c := newClient(t, s.URL, v1alpha1.TransportStreamableHTTP, backend.Limits{})
+	var announced atomic.Int32
+	c.OnListChanged(func() { announced.Add(1) })
+	ctx := deadline(t, 20*time.Second)
+	if err := c.Probe(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []string{"", "notifications/message"} { // the first stream ends; the third GET gets one
+		select {
+		case s.changes <- change:
+		case <-ctx.Done():
+			t.Fatal("the stream was given up")
+		}
+	}
+	eventually(t, "the gap was announced", func() bool { return announced.Load() == 1 })
+	s.changes <- "notifications/tools/list_changed"
+	eventually(t, "a change was announced", func() bool { return announced.Load() == 2 })
+	if n := s.count("initialize"); n != 1 || gets.Load() != 3 {
+		t.Errorf("%d sessions, %d streams asked for", n, gets.Load())
+	}
+}
