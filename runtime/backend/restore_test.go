@@ -6,6 +6,7 @@ package backend_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -145,4 +146,117 @@ func TestLegacy_TheLogLevelIsSetWhoeverWantsIt(t *testing.T) {
 	if got := outcome.Load(); got != "heard" {
 		t.Errorf("the level was %v", got)
 	}
+}
+
+// TestLegacy_ASubscriptionThatLapsedIsMadeAgain has a backend refuse one of two subscriptions when its session is opened anew. That it does
+// is not the client's to know; but when it subscribes again, it is not told that it already has.
+func TestLegacy_ASubscriptionThatLapsedIsMadeAgain(t *testing.T) {
+	s := newScripted(t)
+	s.capabilities = `{"tools":{},"resources":{"subscribe":true}}`
+	for _, method := range []string{"tools/call", "resources/subscribe"} {
+		s.answers[method] = func(request) string { return `{}` }
+	}
+	var refused sync.Once
+	s.before = func(w http.ResponseWriter, r *http.Request, m request) (done bool) {
+		if string(m.Params) == `{"uri":"x://a"}` && r.Header.Get("Mcp-Session-Id") == "session-2" {
+			refused.Do(func() {
+				failure(w, m, http.StatusOK, -32603, "null")
+				done = true
+			})
+		}
+		return done
+	}
+	c := newClient(t, s.URL, v1alpha1.TransportStreamableHTTP, backend.Limits{})
+	session := c.NewSession(relay.SessionOptions{})
+	defer session.Close()
+	ctx := deadline(t, 20*time.Second)
+	subscribe := func() {
+		t.Helper()
+		for _, uri := range []string{"x://a", "x://b"} {
+			if err := session.Subscribe(ctx, uri); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	lose := func() {
+		t.Helper()
+		s.forget()
+		answer, err := session.Exchange(ctx, message(t, relay.Legacy, "tools/call", `{"name":"a"}`), nil)
+		result(t, answer, err)
+	}
+	subscribe()
+	lose()
+	subscribe() // of which the backend needs to hear x://a only
+	subscribe() // of which it needs to hear nothing
+	lose()
+	var got []string
+	s.mu.Lock()
+	for _, r := range s.got {
+		if r.Method == "resources/subscribe" {
+			got = append(got, r.Header.Get("Mcp-Session-Id")+" "+string(r.Params))
+		}
+	}
+	s.mu.Unlock()
+	want := []string{
+		`session-1 {"uri":"x://a"}`, `session-1 {"uri":"x://b"}`,
+		`session-2 {"uri":"x://a"}`, `session-2 {"uri":"x://b"}`, `session-2 {"uri":"x://a"}`,
+		`session-3 {"uri":"x://a"}`, `session-3 {"uri":"x://b"}`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestEra_ASubscriptionThatLapsedIsMadeAgain has a backend refuse the subscription when it has become one of the modern era.
+func TestEra_ASubscriptionThatLapsedIsMadeAgain(t *testing.T) {
+	old := newScripted(t)
+	old.capabilities = `{"resources":{"subscribe":true}}`
+	old.answers["resources/subscribe"] = func(request) string { return `{}` }
+	var agrees, isModern atomic.Bool
+	young := &modern{capabilities: old.capabilities, answer: only("subscriptions/listen", func(w http.ResponseWriter, r *http.Request, m request) {
+		if !agrees.Load() {
+			failure(w, m, http.StatusOK, -32603, "null")
+			return
+		}
+		event(w, data(`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":%s}`, m.Params))
+		event(w, data(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x://a/part"}}`))
+		<-r.Context().Done()
+	})}
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !isModern.Load() && r.Header.Get("Mcp-Protocol-Version") == "2026-07-28":
+			http.NotFound(w, r)
+		case !isModern.Load():
+			old.ServeHTTP(w, r)
+		case r.Header.Get("Mcp-Protocol-Version") == "2026-07-28":
+			young.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	said := &warnings{}
+	c := backend.NewClient(backend.Target{Key: docs, URL: url, Transport: v1alpha1.TransportStreamableHTTP},
+		backend.Options{Logger: slog.New(said)})
+	defer c.Close()
+	var heard atomic.Bool
+	session := c.NewSession(relay.SessionOptions{OnNotification: func(m rpc.Message) {
+		if string(m.Params.Of(m.Raw)) == `{"uri":"x://a/part"}` {
+			heard.Store(true)
+		}
+	}})
+	defer session.Close()
+	ctx := deadline(t, 20*time.Second)
+	if err := session.Subscribe(ctx, "x://a"); err != nil {
+		t.Fatal(err)
+	}
+	isModern.Store(true)
+	eventually(t, "the subscription is lost", func() bool {
+		_ = c.Probe(ctx)
+		return slices.Contains(said.all(), "a subscription was lost when the backend changed the era")
+	})
+	agrees.Store(true)
+	if err := session.Subscribe(ctx, "x://a"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the client hears of the resource", heard.Load)
 }

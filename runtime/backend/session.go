@@ -41,6 +41,8 @@ type session struct {
 	level   string
 	// uris are the resources subscribed to. The function ends the subscription at a modern backend; it is nil if a session has it.
 	uris map[string]context.CancelFunc
+	// lapsed are those of uris that the session before had, and the present one lacks.
+	lapsed map[string]struct{}
 }
 
 // NewSession implements relay.Upstream.

@@ -59,7 +59,7 @@ func (s *session) restore(l *legacy) {
 		uris = s.client.watches.held()
 	}
 	slices.Sort(uris)
-	set := func(method string, params json.RawMessage) (answered bool) {
+	set := func(method string, params json.RawMessage) (done, answered bool) {
 		ctx, cancel := context.WithTimeout(s.client.life, subscribeTimeout)
 		defer cancel()
 		_, err := l.request(ctx, method, params)
@@ -67,16 +67,42 @@ func (s *session) restore(l *legacy) {
 			s.client.log.Warn("a new session with the backend lacks something that the one before had", "method", method,
 				"error", s.client.Classify(err).Message)
 		}
-		return ctx.Err() == nil
+		return err == nil, ctx.Err() == nil
 	}
-	if level != "" && l.capabilities.Logging != nil && !set(methodSetLevel, levelParams(level)) {
-		return
+	goOn := true
+	if level != "" && l.capabilities.Logging != nil {
+		_, goOn = set(methodSetLevel, levelParams(level))
 	}
 	for _, uri := range uris {
-		if !set(methodSubscribe, uriParams(uri)) {
-			return
+		made := false
+		if goOn {
+			made, goOn = set(methodSubscribe, uriParams(uri))
 		}
+		s.lapse(uri, !made)
 	}
+}
+
+// lapse notes whether a subscription could not be made again. The session goes on to try when it is opened anew, or the client does.
+func (s *session) lapse(uri string, lapsed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.uris[uri]; !known || !lapsed {
+		delete(s.lapsed, uri)
+		return
+	}
+	if s.lapsed == nil {
+		s.lapsed = map[string]struct{}{}
+	}
+	s.lapsed[uri] = struct{}{}
+}
+
+// isSubscribed says whether the client has subscribed to a resource, and the backend knows.
+func (s *session) isSubscribed(uri string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	end, known := s.uris[uri]
+	_, lapsed := s.lapsed[uri]
+	return known && (end != nil || !lapsed)
 }
 
 func uriParams(uri string) json.RawMessage {
@@ -109,10 +135,7 @@ func (s *session) Subscribe(ctx context.Context, uri string) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	_, known := s.uris[uri]
-	s.mu.Unlock()
-	if known {
+	if s.isSubscribed(uri) {
 		return nil
 	}
 	var end context.CancelFunc
@@ -124,16 +147,19 @@ func (s *session) Subscribe(ctx context.Context, uri string) error {
 	if err != nil {
 		return err
 	}
+	s.lapse(uri, false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, known := s.uris[uri]; end != nil && (s.closed || known) {
-		end()
-	} else if !s.closed {
-		if s.uris == nil {
-			s.uris = map[string]context.CancelFunc{}
+	if s.closed || s.uris[uri] != nil { // meanwhile
+		if end != nil {
+			end()
 		}
-		s.uris[uri] = end
+		return nil
 	}
+	if s.uris == nil {
+		s.uris = map[string]context.CancelFunc{}
+	}
+	s.uris[uri] = end
 	return nil
 }
 
@@ -154,6 +180,7 @@ func (s *session) follow(ctx context.Context) {
 	s.mu.Unlock()
 	for _, uri := range uris {
 		end, err := s.watch(ctx, uri)
+		s.lapse(uri, err != nil)
 		if err != nil {
 			s.client.log.Warn("a subscription was lost when the backend changed the era", "error", s.client.Classify(err).Message)
 			continue
@@ -174,6 +201,7 @@ func (s *session) Unsubscribe(ctx context.Context, uri string) error {
 	s.mu.Lock()
 	end := s.uris[uri]
 	delete(s.uris, uri)
+	delete(s.lapsed, uri)
 	l := s.current
 	s.mu.Unlock()
 	if end != nil {
