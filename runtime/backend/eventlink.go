@@ -133,7 +133,7 @@ func (e *eventLink) deliver(raw []byte) {
 	case call == nil:
 		e.client.hear(m, e.hears, e.post)
 	case !call.inbox.put(m):
-		e.client.dropped(m)
+		call.x.leaveOut(m)
 	}
 }
 
