@@ -5,9 +5,13 @@ package runtime
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
+	"github.com/vmcp-dev/vmcp-operator/runtime/auth"
 	"github.com/vmcp-dev/vmcp-operator/runtime/backend"
+	"github.com/vmcp-dev/vmcp-operator/runtime/discovery"
 )
 
 func TestRefuseLoop(t *testing.T) {
@@ -52,4 +56,39 @@ func TestRefuseLoop(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCredentialOfTheGatewayItself: a backend whose address is the gateway's own has credentials as others do, and is called with none of
+// them. That they change is nothing to it, while it settles and afterwards.
+func TestCredentialOfTheGatewayItself(t *testing.T) {
+	inUniverse(t, 1, func(u *universe) {
+		find := func(url, value string) {
+			b := backend.Target{
+				Key: backend.Key{Kind: v1alpha1.KindMCPBackend, Name: "a"}, URL: url, Transport: v1alpha1.TransportStreamableHTTP,
+				Auth: auth.StrategyOf("token", v1alpha1.MCPExternalAuthConfigSpec{
+					Type: v1alpha1.ExternalAuthTypeHeaderInjection, HeaderInjection: &v1alpha1.HeaderInjection{HeaderName: "Authorization"},
+				}),
+				Credential: auth.NewCredential(value),
+			}
+			u.find(u.config.Group, discovery.Finding{Complete: true, Targets: []backend.Target{b}})
+			synctest.Wait()
+		}
+		expect := func(status v1alpha1.BackendStatus, reason string) {
+			t.Helper()
+			u.expectAgreement()
+			got := u.last().Backends
+			if len(got) != 1 || got[0].Verdict.Status != status || got[0].Verdict.Reason != reason {
+				t.Errorf("reported is %+v, want %s %s", got, status, reason)
+			}
+		}
+		u.alter("h1", func(p *place) { p.tools, p.wants = []string{"x"}, "three" })
+		own := "http://" + u.control.options.Listen + "/mcp"
+		for _, value := range []string{"one", "two", "three"} {
+			find(own, value)
+			expect(v1alpha1.BackendUnavailable, v1alpha1.ReasonInvalidSpec)
+		}
+		find("http://h1/mcp", "three") // another backend's address
+		time.Sleep(settleDeadline)     // virtual time
+		expect(v1alpha1.BackendReady, v1alpha1.ReasonProbeSucceeded)
+	})
 }

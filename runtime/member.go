@@ -74,13 +74,16 @@ func (v view) settled(now, resumed time.Time) bool {
 }
 
 // become makes the member that of a target which differs in the credential at most, and says whether it does. A new credential is
-// used by the next request, and tried at once.
+// used by the next request, and tried at once; it is of no use to a backend that must not be called.
 func (m *member) become(t backend.Target) bool {
 	if !t.SameButCredential(m.target) {
 		return false
 	}
-	if t != m.target {
-		m.target = t
+	if t == m.target {
+		return true
+	}
+	m.target = t
+	if m.client != nil {
 		m.client.UseCredential(t.Credential)
 		m.monitor.Check()
 	}
