@@ -33,6 +33,8 @@ type client struct {
 	epoch     string // begins ids, so that those of another process are not taken for ours
 	owner     string // comes before that in ids that may reach another replica, as of Gateway.ownerID
 	learning  sync.Once
+	life      context.Context // until the session ends here
+	end       context.CancelFunc
 
 	mu         sync.Mutex // guards the fields below
 	lastSeen   time.Time
@@ -44,6 +46,7 @@ type client struct {
 	calls      map[string]*call       // by the token of the request's id
 	asks       map[string]*ask        // by the token of the id that the client was given
 	subscribed map[string]backend.Key // by URI
+	errands    map[string]*errand     // by URI, or methodSetLevel
 	standing   *stream                // the stream that GET opens
 	elsewhere  *peer.Replica          // where it is, if it is at another replica
 	resumable  []*stream              // those of calls, the oldest first
@@ -72,6 +75,7 @@ func newClient(g *Gateway, id, principal string, info session.Info, now time.Tim
 		g: g, id: id, principal: principal, info: info, epoch: strings.ToLower(rand.Text()[:10]), owner: g.ownerID(),
 		lastSeen: now, severity: defaultSeverity,
 	}
+	c.life, c.end = context.WithCancel(context.Background())
 	serving := g.serving.Load()
 	c.announced = serving.revisions
 	for kind, changed := range serving.changed {
@@ -132,6 +136,7 @@ func (c *client) close() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
+	c.end()
 	c.rest()
 }
 
@@ -173,6 +178,11 @@ var errEnded = errors.New("the session has ended")
 
 // session is the client's session at a backend. It is made on the first use.
 func (c *client) session(key backend.Key, upstream relay.Upstream) (relay.Session, error) {
+	return c.sessionBut("", key, upstream)
+}
+
+// sessionBut is session for who subscribes to a resource next: that is no subscription of the session before.
+func (c *client) sessionBut(uri string, key backend.Key, upstream relay.Upstream) (relay.Session, error) {
 	c.mu.Lock()
 	b, there := c.bonds[key]
 	if there && b.upstream == upstream {
@@ -201,9 +211,9 @@ func (c *client) session(key backend.Key, upstream relay.Upstream) (relay.Sessio
 	c.bonds[key] = fresh
 	level := c.level
 	var lost []string // subscriptions of the session before
-	for uri, at := range c.subscribed {
-		if at == key {
-			lost = append(lost, uri)
+	for other, at := range c.subscribed {
+		if at == key && other != uri {
+			lost = append(lost, other)
 		}
 	}
 	c.mu.Unlock()

@@ -24,6 +24,7 @@ type exchangeFunc func(ctx context.Context, r *relay.Request, sink relay.Sink) (
 type fake struct {
 	exchange exchangeFunc
 	watch    func(ctx context.Context, uri string, updated func(rpc.Message)) error
+	settle   func(ctx context.Context) // has settings take their time; may be nil
 
 	mu       sync.Mutex
 	sessions []*fakeSession
@@ -77,20 +78,31 @@ func (s *fakeSession) note(format string, args ...any) error {
 	return nil
 }
 
-func (s *fakeSession) SetLogLevel(_ context.Context, level string) error {
-	return s.note("level %s", level)
+// set notes a setting, as soon as the backend has taken it in.
+func (s *fakeSession) set(ctx context.Context, format string, args ...any) error {
+	if s.fake.settle != nil {
+		s.fake.settle(ctx)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.note(format, args...)
+}
+
+func (s *fakeSession) SetLogLevel(ctx context.Context, level string) error {
+	return s.set(ctx, "level %s", level)
 }
 func (s *fakeSession) RootsChanged(context.Context) { _ = s.note("roots") }
 
-func (s *fakeSession) Subscribe(_ context.Context, uri string) error {
+func (s *fakeSession) Subscribe(ctx context.Context, uri string) error {
 	if uri == "file:///refused" {
 		return &backend.RPCError{Code: -32602, Message: "no", Data: json.RawMessage(`{"a":1}`)}
 	}
-	return s.note("subscribe %s", uri)
+	return s.set(ctx, "subscribe %s", uri)
 }
 
-func (s *fakeSession) Unsubscribe(_ context.Context, uri string) error {
-	return s.note("unsubscribe %s", uri)
+func (s *fakeSession) Unsubscribe(ctx context.Context, uri string) error {
+	return s.set(ctx, "unsubscribe %s", uri)
 }
 
 func (s *fakeSession) Listen() {

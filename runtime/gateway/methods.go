@@ -108,8 +108,17 @@ func (c *client) setLevel(ctx context.Context, level string, severity int) {
 	c.mu.Lock()
 	c.level, c.severity = level, severity
 	c.mu.Unlock()
+	c.supersede(ctx, methodSetLevel)
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
+	c.tellLevel(ctx)
+}
+
+// tellLevel tells the backends the log level.
+func (c *client) tellLevel(ctx context.Context) {
+	c.mu.Lock()
+	level := c.level
+	c.mu.Unlock()
 	var telling sync.WaitGroup
 	for _, s := range c.sessions() {
 		telling.Go(func() { c.setLevelAt(ctx, s, level) })
@@ -135,6 +144,7 @@ func (c *call) subscribe() {
 		c.fail(&era.Refusal{Code: mcp.INTERNAL_ERROR, Message: "the session watches as many resources as it may"})
 		return
 	}
+	owner.supersede(c.r.Context(), uri)
 	ctx, cancel := context.WithTimeout(c.r.Context(), setupTimeout)
 	defer cancel()
 	if err := s.Subscribe(ctx, uri); err != nil {
@@ -156,6 +166,7 @@ func (c *call) unsubscribe() {
 	}
 	owner.unsubscribed(c.v.Name)
 	c.tellReplicas(c.m)
+	owner.supersede(c.r.Context(), c.v.Name)
 	ctx, cancel := context.WithTimeout(c.r.Context(), setupTimeout)
 	defer cancel()
 	if err := s.Unsubscribe(ctx, c.v.Name); err != nil {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/vmcp-dev/vmcp-operator/runtime/era"
-	"github.com/vmcp-dev/vmcp-operator/runtime/relay"
 	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
 	"github.com/vmcp-dev/vmcp-operator/runtime/session"
 )
@@ -112,60 +111,12 @@ func (p *post) adopt(m *rpc.Message) {
 	case methodSetLevel:
 		level, _ := rpc.Text(rpc.Find(m.Raw, m.Params, "level")[0].Of(m.Raw))
 		if severity := era.Severity(level); severity >= 0 {
-			c.setLevel(p.r.Context(), level, severity)
+			c.hearLevel(level, severity)
 		}
 	case methodSubscribe:
-		c.follow(p.r.Context(), v.Name)
+		c.follow(v.Name)
 	case methodUnsubscribe:
-		c.unfollow(p.r.Context(), v.Name)
-	}
-}
-
-// follow notes a subscription of the session. Where the session has its stream or uses the backend anyway, the backend is told at once.
-func (c *client) follow(ctx context.Context, uri string) {
-	serving := c.g.serving.Load()
-	entry, _ := serving.snapshot.Resource(uri)
-	upstream, served := serving.upstreamOf(uri)
-	c.mu.Lock()
-	wanted := served && (c.standing != nil || c.bonds[entry.Backend] != nil)
-	_, known := c.subscribed[uri]
-	c.mu.Unlock()
-	var at relay.Session
-	if wanted && !known {
-		var err error
-		if at, err = c.session(entry.Backend, upstream); err != nil {
-			return
-		}
-	}
-	c.mu.Lock()
-	full := !known && len(c.subscribed) >= c.g.limits.Subscriptions
-	if !full {
-		c.note(uri, entry.Backend)
-	}
-	c.mu.Unlock()
-	if full || at == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
-	defer cancel()
-	if err := at.Subscribe(ctx, uri); err != nil {
-		c.g.log.Debug("Subscribing to a resource failed that was subscribed to at another replica", "uri", uri, "error", err)
-	}
-}
-
-// unfollow ends a subscription, and tells the backend if there is a session with it.
-func (c *client) unfollow(ctx context.Context, uri string) {
-	c.mu.Lock()
-	b := c.bonds[c.subscribed[uri]]
-	delete(c.subscribed, uri)
-	c.mu.Unlock()
-	if b == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
-	defer cancel()
-	if err := b.session.Unsubscribe(ctx, uri); err != nil {
-		c.g.log.Debug("Ending a subscription failed", "uri", uri, "error", err)
+		c.unfollow(v.Name)
 	}
 }
 

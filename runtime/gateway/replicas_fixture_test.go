@@ -30,10 +30,21 @@ type replica struct {
 	kill  func() // no replica reaches it any more
 }
 
+// replicaKeys are the keys of all replicas.
+func replicaKeys() session.Keys {
+	return session.Keys{Current: bytes.Repeat([]byte{7}, session.KeySize)}
+}
+
 // startReplicas starts n replicas. What distinguishes them is said by options.
 func startReplicas(t *testing.T, n int, options func(i int) gateway.Options) []*replica {
 	t.Helper()
-	keys := session.Keys{Current: bytes.Repeat([]byte{7}, session.KeySize)}
+	return startPatient(t, n, 10*time.Second, options)
+}
+
+// startPatient is startReplicas with replicas that wait so long for each other.
+func startPatient(t *testing.T, n int, patience time.Duration, options func(i int) gateway.Options) []*replica {
+	t.Helper()
+	keys := replicaKeys()
 	listeners, names := make([]net.Listener, n), make([]string, n)
 	for i := range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -44,7 +55,7 @@ func startReplicas(t *testing.T, n int, options func(i int) gateway.Options) []*
 	}
 	all := make([]*replica, n)
 	for i := range n {
-		group := peer.New(peer.Options{UID: "uid", Address: netip.MustParseAddrPort(names[i]), Replicas: names, Patience: 10 * time.Second})
+		group := peer.New(peer.Options{UID: "uid", Address: netip.MustParseAddrPort(names[i]), Replicas: names, Patience: patience})
 		o := options(i)
 		o.UID, o.Peers = "uid", group
 		if o.Principal == nil {
