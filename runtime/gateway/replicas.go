@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -111,10 +112,30 @@ func (g *Gateway) resumeElsewhere(w http.ResponseWriter, r *http.Request, id, pr
 	h := g.peerHeader(id, principal)
 	h.Set(headerProtocol, r.Header.Get(headerProtocol))
 	h.Set(headerLastID, last)
-	if g.peers.Forward(&patientWriter{w, g, r}, r, to, h, g.closing) == nil {
+	err := g.peers.Forward(&patientWriter{w, g, r}, r, to, h, g.closing)
+	switch {
+	case err == nil:
 		return true
+	case errors.Is(err, peer.ErrEnded):
+		g.sendBack(w, r, last)
+		return true
+	default:
+		return g.failLost(w, r, last)
 	}
-	return g.failLost(w, r, last)
+}
+
+// sendBack answers a GET that goes on with a stream of another replica, of which nothing is known as this one shuts down: the client shall
+// ask again. To one that knows events without a message the stream just ends, as if it had begun, behind the same event; a status would make
+// it give up, as above.
+func (g *Gateway) sendBack(w http.ResponseWriter, r *http.Request, last string) {
+	if r.Header.Get(headerProtocol) < era.V20251125 {
+		refuseForNow(w, "1", shuttingDown)
+		return
+	}
+	out := newEventWriter(g, w, r)
+	if out.start() == nil {
+		_ = out.write(priming([]byte(last))) // who is gone hears nothing
+	}
 }
 
 // failLost answers a GET that goes on with a stream that is lost by failing the request that the stream answers, if the event says which.

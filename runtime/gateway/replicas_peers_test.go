@@ -6,6 +6,9 @@ package gateway_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -162,5 +165,79 @@ func TestPeersBindThePrincipal(t *testing.T) {
 	})
 	if err == nil && got != http.StatusRequestEntityTooLarge {
 		t.Errorf("5 MiB: %d, %v", got, err)
+	}
+}
+
+// slowOwner is a replica that answers nothing before release is closed, and the id of an event that it has minted. asked gets a value for each
+// request.
+func slowOwner(t *testing.T) (event string, asked <-chan struct{}, release chan struct{}) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := peer.New(peer.Options{UID: "uid", Address: netip.MustParseAddrPort(listener.Addr().String())})
+	if err := group.SetKeys(replicaKeys()); err != nil {
+		t.Fatal(err)
+	}
+	reached := make(chan struct{}, 100)
+	release = make(chan struct{})
+	server := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		reached <- struct{}{}
+		<-release
+	})}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(tls.NewListener(listener, group.ServerTLS())) // until the test ends
+	}()
+	t.Cleanup(func() {
+		_ = server.Close() // as above
+		<-done
+		group.Close()
+	})
+	sealer := session.NewSealer("uid")
+	if err := sealer.SetKeys(replicaKeys()); err != nil {
+		t.Fatal(err)
+	}
+	content, err := group.Self().AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealer.Seal(session.PurposeReplica, "", content) + ".MQ.abcdefghij-1-1", reached, release
+}
+
+// TestShutdownBeforeTheOwnerAnswers: a client that goes on with a call is not told that the call is lost, of which nothing is known, but to
+// come back. One of a revision that knows such events hears so on the stream, since after a status it would not.
+func TestShutdownBeforeTheOwnerAnswers(t *testing.T) {
+	for version, want := range map[string]int{legacy: http.StatusOK, "2025-06-18": http.StatusServiceUnavailable} {
+		t.Run(version, func(t *testing.T) {
+			event, asked, release := slowOwner(t)
+			defer close(release)
+			r := startReplicas(t, 1, shared(answer(`{"content":[]}`)))
+			c := r[0].as(version, `{}`)
+			opened := make(chan *streaming)
+			go func() { opened <- c.get(event) }()
+			<-asked
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if err := r[0].Drain(ctx); err != nil {
+				t.Error(err)
+			}
+			s := <-opened
+			var heard []sse
+			for e := range s.events {
+				heard = append(heard, e)
+			}
+			if s.status != want {
+				t.Errorf("resuming a call: %d %v", s.status, heard)
+			}
+			if want == http.StatusOK && (len(heard) != 1 || heard[0] != sse{id: event}) {
+				t.Errorf("heard %v", heard)
+			}
+			if want != http.StatusOK && s.header.Get("Retry-After") != "1" {
+				t.Errorf("answered with %v", s.header)
+			}
+		})
 	}
 }

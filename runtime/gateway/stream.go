@@ -149,7 +149,12 @@ func (s *stream) discard() {
 // primingAt is the event by which a client knows the stream before anything happened on it, for a connection that begins behind the
 // event of that number. It tells how soon to come back.
 func (s *stream) primingAt(after uint64) []byte {
-	frame := appendEventID([]byte("id: "), s.name, after)
+	return priming(appendEventID(nil, s.name, after))
+}
+
+// priming is an event of that id without a message.
+func priming(id []byte) []byte {
+	frame := append([]byte("id: "), id...)
 	return append(frame, "\nretry: "+retryMillis+"\ndata: \n\n"...)
 }
 

@@ -42,6 +42,9 @@ const headerInstance = "Vmcp-Instance"
 // ErrGone says that a replica does not answer, or is another process by now.
 var ErrGone = errors.New("the replica is gone")
 
+// ErrEnded says that a request was ended before the replica had begun to answer, of which nothing else is known.
+var ErrEnded = errors.New("the request was ended before the replica answered")
+
 // Replica is one process of a gateway.
 type Replica struct {
 	// Address is where other replicas reach it.

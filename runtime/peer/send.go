@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -170,7 +171,7 @@ func (g *Group) isSuspect(at netip.AddrPort) bool {
 
 // Forward has one replica answer a request, with the header and nothing else of it, and hands on its answer as it comes, until the request or
 // the answer ends, or ended is closed. A stream that is cut ends as others do. It is ErrGone, and nothing is answered, if that process does
-// not begin to answer in time, or answers 410.
+// not begin to answer in time, or answers 410. It is ErrEnded, and nothing is answered, if ended is closed before that process begins.
 func (g *Group) Forward(w http.ResponseWriter, r *http.Request, to Replica, h http.Header, ended <-chan struct{}) error {
 	if g.isSuspect(to.Address) {
 		g.observe(OperationForward, OutcomeGone)
@@ -178,12 +179,14 @@ func (g *Group) Forward(w http.ResponseWriter, r *http.Request, to Replica, h ht
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	var cut atomic.Bool
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer cancel() // before Wait
 	watching.Go(func() {
 		select {
 		case <-ended:
+			cut.Store(true)
 			cancel()
 		case <-ctx.Done():
 		}
@@ -217,6 +220,9 @@ func (g *Group) Forward(w http.ResponseWriter, r *http.Request, to Replica, h ht
 		g.log.LogAttrs(ctx, slog.LevelDebug, "Another replica did not answer a request", slog.Any("replica", to.Address), slog.Any("error", failed))
 	}
 	g.observe(OperationForward, outcome)
+	if failed != nil && cut.Load() {
+		return ErrEnded
+	}
 	return failed
 }
 
