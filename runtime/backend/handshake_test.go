@@ -74,7 +74,7 @@ func TestHandshake_AvoidsTheServerThatLeaves(t *testing.T) {
 	address.now.Store(after)
 	for range 2 {
 		s := c.NewSession(relay.SessionOptions{})
-		defer s.Close()
+		t.Cleanup(s.Close)
 		if got := called(ctx, t, s); got != `"after"` {
 			t.Errorf("a call in a new session was answered with %s", got)
 		}
