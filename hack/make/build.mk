@@ -1,7 +1,7 @@
 ##@ Build
 
-# The binaries report the commit they were built from.
-REVISION := $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
+# The binaries report the commit they were built from. No tag is in it: a release is built before it is tagged, and has to be the same afterwards.
+REVISION := $(shell git describe --always --exclude='*' --dirty --abbrev=12 2>/dev/null || echo unknown)
 VERSION_PACKAGE := github.com/vmcp-dev/vmcp-operator/internal/version
 LDFLAGS := -s -w -X $(VERSION_PACKAGE).Version=v$(VERSION) -X $(VERSION_PACKAGE).Revision=$(REVISION)
 
