@@ -5,8 +5,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -80,7 +82,50 @@ func checkCSV(r *result, csv *v1alpha1.ClusterServiceVersion) {
 			}
 		}
 	}
-	r.logf("%s: %d permissions, %d related images", csv.Name, len(strategy.Permissions), len(csv.Spec.RelatedImages))
+	shown := checkAnnotations(r, csv.Annotations)
+	r.logf("%s: %d permissions, %d related images, %d images in examples", csv.Name, len(strategy.Permissions), len(csv.Spec.RelatedImages), shown)
+}
+
+// Annotations of a ClusterServiceVersion that name images.
+const (
+	containerImageAnnotation = "containerImage"
+	examplesAnnotation       = "alm-examples"
+)
+
+// checkAnnotations says which images can change that annotations name: the operator's own, which catalogs show, and those of the examples,
+// which people copy. The result is the number of the latter.
+func checkAnnotations(r *result, annotations map[string]string) int {
+	checkImage(r, "annotation "+containerImageAnnotation, annotations[containerImageAnnotation])
+	var examples []any
+	if err := json.Unmarshal([]byte(annotations[examplesAnnotation]), &examples); err != nil {
+		r.fail("Give an example of each kind, as a list in JSON.", "the annotation %s cannot be read: %v", examplesAnnotation, err)
+		return 0
+	}
+	images := imagesIn(examples)
+	for _, image := range images {
+		checkImage(r, "an example", image)
+	}
+	return len(images)
+}
+
+// imagesIn are the values of all fields image of a value that was JSON, in their order.
+func imagesIn(value any) []string {
+	var images []string
+	switch v := value.(type) {
+	case []any:
+		for _, item := range v {
+			images = append(images, imagesIn(item)...)
+		}
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if image, ok := v[key].(string); ok && key == "image" {
+				images = append(images, image)
+				continue
+			}
+			images = append(images, imagesIn(v[key])...)
+		}
+	}
+	return images
 }
 
 func checkRule(r *result, account string, rule rbacv1.PolicyRule) {

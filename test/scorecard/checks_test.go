@@ -84,6 +84,27 @@ func TestCheckCSV(t *testing.T) {
 			},
 			want: []string{"is not a related image: registry/other:v1.0.0"},
 		},
+		"an operator's image that catalogs show, and can change": {
+			change: func(csv *v1alpha1.ClusterServiceVersion) {
+				csv.Annotations["containerImage"] = "registry/vmcp-operator:latest"
+			},
+			want: []string{"image of annotation containerImage can change: registry/vmcp-operator:latest"},
+		},
+		"no operator's image for catalogs to show": {
+			change: func(csv *v1alpha1.ClusterServiceVersion) { delete(csv.Annotations, "containerImage") },
+			want:   []string{"image of annotation containerImage can change"},
+		},
+		"images of examples that can change": {
+			change: func(csv *v1alpha1.ClusterServiceVersion) {
+				csv.Annotations["alm-examples"] = `[{"spec": {"image": "example/good:v1.0.0"}},
+					{"spec": {"workload": {"image": "example/files:v1"}}}, {"spec": {"patches": [{"image": "example/sidecar"}]}}]`
+			},
+			want: []string{"image of an example can change: example/files:v1", "image of an example can change: example/sidecar"},
+		},
+		"examples that are none": {
+			change: func(csv *v1alpha1.ClusterServiceVersion) { csv.Annotations["alm-examples"] = "" },
+			want:   []string{"annotation alm-examples cannot be read"},
+		},
 		"an install mode less": {
 			change: func(csv *v1alpha1.ClusterServiceVersion) { csv.Spec.InstallModes[0].Supported = false },
 			want:   []string{"install mode OwnNamespace is not supported"},
