@@ -28,10 +28,11 @@ func TestManifestsNameTheVersionOfTheMakefile(t *testing.T) {
 	}
 	version := "v" + read("Makefile", `(?m)^VERSION +\?= (\S+)$`)[0]
 	for file, pattern := range map[string]string{
-		"config/default/kustomization.yaml":      `newTag: (\S+)`,
-		"config/samples/demo/kustomization.yaml": `newTag: (\S+)`,
-		"hack/demo/cluster.go":                   `defaultTag += "(\S+)"`,
-		"docs/install.md":                        `(?:releases/download/|IMAGE_TAG=)(v[\d.]+\d)`,
+		"config/default/kustomization.yaml":           `newTag: (\S+)`,
+		"config/components/images/kustomization.yaml": `newTag: (\S+)`,
+		"config/samples/demo/kustomization.yaml":      `newTag: (\S+)`,
+		"hack/demo/cluster.go":                        `defaultTag += "(\S+)"`,
+		"docs/install.md":                             `(?:releases/download/|IMAGE_TAG=|vmcp-operator-catalog:)(v[\d.]+\d)`,
 	} {
 		for _, tag := range read(file, pattern) {
 			if tag != version {
