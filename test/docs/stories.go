@@ -34,7 +34,7 @@ var (
 	OLM = Story{
 		{Page: "docs/install.md", Section: "With OLM"},
 		{Page: "docs/install.md", Section: "The first gateway"},
-		{Page: "docs/upgrade.md", Section: "With OLM"},
+		{Page: "docs/upgrade.md", Section: "With OLM", Before: unapproved, After: approved},
 		{Page: "docs/install.md", Section: "Remove it from OLM"},
 	}
 )
@@ -50,6 +50,29 @@ runs "v$OLDER_VERSION"
 kubectl -n team rollout status deployment/vmcp-team --timeout=120s
 `
 	newVersion = `runs "$newer"
+`
+)
+
+// unapproved has OLM install the operator anew and wait for an approval: the catalog of the story has no newer version to upgrade to. approved
+// sees that it is installed once that is given.
+const (
+	unapproved = `csv=$(kubectl -n vmcp-system get subscription.operators.coreos.com vmcp-operator -o jsonpath='{.status.installedCSV}')
+kubectl -n vmcp-system delete subscription.operators.coreos.com vmcp-operator
+kubectl -n vmcp-system delete clusterserviceversion "$csv"
+kubectl -n vmcp-system wait deployments,serviceaccounts,roles,rolebindings --selector=olm.owner --for=delete --timeout=120s
+kubectl -n vmcp-system delete installplan --all
+kubectl apply -f - <<'YAML'
+apiVersion: operators.coreos.com/v1alpha1
+kind: Subscription
+metadata: {name: vmcp-operator, namespace: vmcp-system}
+spec: {name: vmcp-operator, channel: stable, source: vmcp-operator, sourceNamespace: vmcp-system, installPlanApproval: Manual}
+YAML
+kubectl -n vmcp-system wait subscription.operators.coreos.com/vmcp-operator --for=jsonpath='{.status.installPlanRef.name}' --timeout=300s
+plan=$(kubectl -n vmcp-system get subscription.operators.coreos.com vmcp-operator -o jsonpath='{.status.installPlanRef.name}')
+test "$(kubectl -n vmcp-system get installplan "$plan" -o jsonpath='{.spec.approved}')" = false
+`
+	approved = `kubectl -n vmcp-system wait subscription.operators.coreos.com/vmcp-operator --for=jsonpath='{.status.installedCSV}'="$csv" --timeout=300s
+kubectl -n vmcp-system wait clusterserviceversion "$csv" --for=jsonpath='{.status.phase}'=Succeeded --timeout=300s
 `
 )
 
