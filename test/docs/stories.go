@@ -28,7 +28,7 @@ var (
 		{Page: "docs/operations.md"},
 		{Page: "docs/upgrade.md", Section: "With Kustomize", Before: olderVersion, After: newVersion},
 		{Page: "docs/install.md", Section: "Remove it from all namespaces"},
-		{Page: "docs/install.md", Section: "With Kustomize, for one namespace"},
+		{Page: "docs/install.md", Section: "With Kustomize, for one namespace", After: hasRights},
 		{Page: "docs/install.md", Section: "Remove it from one namespace"},
 	}
 	OLM = Story{
@@ -53,8 +53,12 @@ kubectl -n team rollout status deployment/vmcp-team --timeout=120s
 `
 )
 
+// hasRights sees that the rights which the page compares are any.
+const hasRights = `rights default:default | grep selfsubjectaccessreviews
+`
+
 // unapproved has OLM install the operator anew and wait for an approval: the catalog of the story has no newer version to upgrade to. approved
-// sees that it is installed once that is given.
+// sees that it is installed once that is given, and that the operator says something to OLM.
 const (
 	unapproved = `csv=$(kubectl -n vmcp-system get subscription.operators.coreos.com vmcp-operator -o jsonpath='{.status.installedCSV}')
 kubectl -n vmcp-system delete subscription.operators.coreos.com vmcp-operator
@@ -73,6 +77,7 @@ test "$(kubectl -n vmcp-system get installplan "$plan" -o jsonpath='{.spec.appro
 `
 	approved = `kubectl -n vmcp-system wait subscription.operators.coreos.com/vmcp-operator --for=jsonpath='{.status.installedCSV}'="$csv" --timeout=300s
 kubectl -n vmcp-system wait clusterserviceversion "$csv" --for=jsonpath='{.status.phase}'=Succeeded --timeout=300s
+kubectl -n vmcp-system get operatorcondition -o jsonpath='{range .items[*].spec.conditions[*]}{.type}={.status} {.reason}{"\n"}{end}' | grep '^Upgradeable='
 `
 )
 
