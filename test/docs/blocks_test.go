@@ -50,6 +50,28 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
+func TestOurs(t *testing.T) {
+	for object, want := range map[string]bool{
+		"customresourcedefinition.apiextensions.k8s.io/mcpgroups.vmcp.dev":                 true,
+		"customresourcedefinition.apiextensions.k8s.io/subscriptions.operators.coreos.com": false,
+		"namespace/team":    true,
+		"namespace/default": false,
+		"clusterrole.rbac.authorization.k8s.io/vmcp-operator":                             true,
+		"clusterrole.rbac.authorization.k8s.io/virtualmcpservers.vmcp.dev-v1alpha1-admin": true,
+		"clusterrole.rbac.authorization.k8s.io/mcpgroups.vmcp.dev-v1alpha1-crdview":       true,
+		"clusterrole.rbac.authorization.k8s.io/olm.og.vmcp-operator.admin-3oGRdZ":         true,
+		"clusterrole.rbac.authorization.k8s.io/olm.og.olm-operators.admin-3oGRdZ":         false,
+		"clusterrolebinding.rbac.authorization.k8s.io/vmcp-operator.v0.1.0-5xBvY":         true,
+		"clusterrolebinding.rbac.authorization.k8s.io/cluster-admin":                      false,
+		"operator.operators.coreos.com/vmcp-operator.team":                                true,
+		"operator.operators.coreos.com/vmcp-operator.elsewhere":                           false,
+	} {
+		if got := docs.Ours(object, []string{"team"}); got != want {
+			t.Errorf("%s is ours: %t, want %t", object, got, want)
+		}
+	}
+}
+
 // Every command of the pages is in a story, or says why not.
 func TestStories(t *testing.T) {
 	pages, err := docs.Read("../..")

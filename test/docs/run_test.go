@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,9 +25,10 @@ const storyTimeout = 15 * time.Minute
 func TestKustomizeStory(t *testing.T) { run(t, docs.Kustomize) }
 
 // It needs a cluster with OLM, whose registry holds the catalog.
-func TestOLMStory(t *testing.T) { run(t, docs.OLM) }
+func TestOLMStory(t *testing.T) { run(t, docs.OLM, "operators.operators.coreos.com") }
 
-func run(t *testing.T, story docs.Story) {
+// run runs a story on a cluster that has nothing of ours, and has nothing afterwards, of some kinds besides those that every cluster has.
+func run(t *testing.T, story docs.Story, kinds ...string) {
 	pages, err := docs.Read("../..")
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +40,7 @@ func run(t *testing.T, story docs.Story) {
 	ctx, cancel := context.WithTimeout(t.Context(), storyTimeout)
 	defer cancel()
 	made := append(namespaces(blocks), "vmcp-system") // which config/default makes
-	if left := left(ctx, t, made); left != "" {
+	if left := left(ctx, t, made, kinds); left != "" {
 		t.Fatalf("the cluster is not empty, begin with a fresh one: %s", left)
 	}
 	// One shell, as a reader has it: a variable of one block is there in the next.
@@ -64,7 +64,7 @@ func run(t *testing.T, story docs.Story) {
 	if err != nil {
 		t.Fatalf("the commands after the last ### failed: %v", err)
 	}
-	if left := left(ctx, t, made); left != "" {
+	if left := left(ctx, t, made, kinds); left != "" {
 		t.Errorf("what the pages install is not removed by what they say: %s", left)
 	}
 }
@@ -83,20 +83,26 @@ func namespaces(blocks []docs.Block) []string {
 	return names
 }
 
-// left are the kinds and roles of ours that the cluster has, and those of some namespaces that there are.
-func left(ctx context.Context, t *testing.T, namespaces []string) string {
+// leftTimeout is for what the garbage collector and OLM remove by themselves, when what it belonged to is gone.
+const leftTimeout = time.Minute
+
+// left is what the cluster has of ours, by and by: the result is empty as soon as there is nothing.
+func left(ctx context.Context, t *testing.T, namespaces, kinds []string) string {
 	t.Helper()
-	list, err := exec.CommandContext(ctx, "kubectl", "get", "customresourcedefinitions,namespaces,clusterroles,clusterrolebindings", "--output=name").Output()
-	if err != nil {
-		t.Fatalf("listing what is the cluster's: %v", err)
-	}
-	var found []string
-	for name := range strings.Lines(string(list)) {
-		name = strings.TrimSpace(name)
-		_, bare, _ := strings.Cut(name, "/")
-		if slices.Contains(namespaces, bare) || strings.HasSuffix(bare, ".vmcp.dev") || strings.HasPrefix(bare, "vmcp-operator") {
-			found = append(found, name)
+	kinds = append([]string{"customresourcedefinitions", "namespaces", "clusterroles", "clusterrolebindings"}, kinds...)
+	for end := time.Now().Add(leftTimeout); ; time.Sleep(time.Second) {
+		list, err := exec.CommandContext(ctx, "kubectl", "get", strings.Join(kinds, ","), "--output=name").Output()
+		if err != nil {
+			t.Fatalf("listing what is the cluster's: %v", err)
+		}
+		var found []string
+		for name := range strings.Lines(string(list)) {
+			if name = strings.TrimSpace(name); docs.Ours(name, namespaces) {
+				found = append(found, name)
+			}
+		}
+		if len(found) == 0 || time.Now().After(end) {
+			return strings.Join(found, ", ")
 		}
 	}
-	return strings.Join(found, ", ")
 }

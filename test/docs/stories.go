@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Pages are those whose commands are run.
@@ -115,4 +116,21 @@ func (s Story) Blocks(pages map[string][]Block) ([]Block, error) {
 		}
 	}
 	return all, nil
+}
+
+// Ours says whether an object of the cluster, KIND/NAME as kubectl prints it, is there because of us: the kinds, their roles and those that
+// OLM makes for them and for an OperatorGroup, and some namespaces, with what OLM keeps about an operator in one of them.
+func Ours(object string, namespaces []string) bool {
+	kind, name, _ := strings.Cut(object, "/")
+	switch kind, _, _ = strings.Cut(kind, "."); kind {
+	case "namespace":
+		return slices.Contains(namespaces, name)
+	case "clusterrole", "clusterrolebinding":
+		return strings.Contains(name, "vmcp")
+	case "operator": // OLM calls it PACKAGE.NAMESPACE
+		_, namespace, _ := strings.Cut(name, ".")
+		return slices.Contains(namespaces, namespace)
+	default:
+		return strings.HasSuffix(name, ".vmcp.dev")
+	}
 }
