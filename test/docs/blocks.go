@@ -20,22 +20,26 @@ type Block struct {
 	Commands string
 	// Exempt is why it is not run, or "".
 	Exempt string
+	// Background says that its command goes on until it is interrupted, while those after it run.
+	Background bool
 }
 
 func (b Block) String() string { return fmt.Sprintf("%s:%d", b.Page, b.Line) }
 
 const (
-	fence  = "```"
-	exempt = "<!-- exempt: "
+	fence = "```"
+	// What may stand on the line before a block. That one is not run its reader has to see; how one is run is nothing to him.
+	exempt, exemptEnd = "(not run by a test: ", ")"
+	background        = "<!-- goes on in the background -->"
 )
 
-// Blocks are the blocks of a page that say that they are for a shell. One is exempt if the comment "<!-- exempt: REASON -->" stands on the
-// line before it. Commands are in such blocks only: a console session, whose commands nobody would run, is an error.
+// Blocks are the blocks of a page that say that they are for a shell. One is exempt if "(not run by a test: REASON)" stands on the line before
+// it, for readers to see. Commands are in such blocks only: a console session, whose commands nobody would run, is an error.
 func Blocks(page, markdown string) ([]Block, error) {
 	var blocks []Block
 	var section, reason, language string
 	var inside []string
-	open := false
+	open, behind := false, false
 	for i, line := range strings.Split(markdown, "\n") {
 		switch {
 		case open && strings.TrimSpace(line) == fence:
@@ -43,10 +47,14 @@ func Blocks(page, markdown string) ([]Block, error) {
 			if language != "sh" {
 				continue
 			}
+			if behind && len(inside) != 1 {
+				return nil, fmt.Errorf("%s:%d: one command goes on in the background, here are %d lines", page, i+1, len(inside))
+			}
 			blocks = append(blocks, Block{
-				Page: page, Line: i - len(inside) + 1, Section: section, Commands: strings.Join(inside, "\n") + "\n", Exempt: reason,
+				Page: page, Line: i - len(inside) + 1, Section: section, Commands: strings.Join(inside, "\n") + "\n",
+				Exempt: reason, Background: behind,
 			})
-			reason = ""
+			reason, behind = "", false
 		case open:
 			inside = append(inside, line)
 		case strings.HasPrefix(line, fence):
@@ -55,15 +63,35 @@ func Blocks(page, markdown string) ([]Block, error) {
 				return nil, fmt.Errorf("%s:%d: commands stand in blocks of sh, not of %s", page, i+1, language)
 			}
 		case strings.HasPrefix(line, exempt):
-			reason = strings.TrimSuffix(strings.TrimPrefix(line, exempt), " -->")
+			reason = strings.TrimSuffix(strings.TrimPrefix(line, exempt), exemptEnd)
+		case line == background:
+			behind = true
 		case strings.HasPrefix(line, "#"):
 			section = strings.TrimLeft(line, "# ")
-		case reason != "" && strings.TrimSpace(line) != "":
-			return nil, fmt.Errorf("%s:%d: what is exempt has to follow on the next line", page, i+1)
+		case (reason != "" || behind) && strings.TrimSpace(line) != "":
+			return nil, fmt.Errorf("%s:%d: the block has to follow on the next line", page, i+1)
 		}
 	}
-	if open || reason != "" {
-		return nil, fmt.Errorf("%s: ends within a block, or before one that is exempt", page)
+	if open || reason != "" || behind {
+		return nil, fmt.Errorf("%s: ends within a block, or before one", page)
 	}
 	return blocks, nil
+}
+
+// Script runs blocks in one shell, as a reader has it: a variable of one block is there in the next. It ends with the first command that
+// fails, and takes along what goes on in the background.
+func Script(blocks []Block) string {
+	script := &strings.Builder{}
+	script.WriteString("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n")
+	for _, b := range blocks {
+		if b.Exempt != "" {
+			continue
+		}
+		commands := b.Commands
+		if b.Background {
+			commands = strings.TrimSuffix(commands, "\n") + " &\n"
+		}
+		fmt.Fprintf(script, "echo '### %s'\n%s", b, commands)
+	}
+	return script.String()
 }

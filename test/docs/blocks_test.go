@@ -4,8 +4,10 @@
 package docs_test
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -27,16 +29,22 @@ func TestBlocks(t *testing.T) {
 			want: []docs.Block{{Page: "p", Line: 3, Section: "One", Commands: "# not a heading\na\n"}, {Page: "p", Line: 7, Section: "One", Commands: "b\n"}},
 		},
 		"exempt": {
-			page: "<!-- exempt: the internet -->\n```sh\na\n```\n```sh\nb\n```\n",
+			page: "(not run by a test: the internet)\n```sh\na\n```\n```sh\nb\n```\n",
 			want: []docs.Block{{Page: "p", Line: 3, Commands: "a\n", Exempt: "the internet"}, {Page: "p", Line: 6, Commands: "b\n"}},
 		},
-		"other languages":             {page: "```yaml\na: b\n```\n```text\nout\n```\n"},
-		"a console session":           {page: "```console\n$ a\n```\n", err: "p:1"},
-		"exempt, but not what":        {page: "<!-- exempt: why -->\ntext\n```sh\na\n```\n", err: "p:2"},
-		"exempt at the end":           {page: "<!-- exempt: why -->\n", err: "ends"},
-		"a block without its end":     {page: "```sh\na\n", err: "ends"},
-		"no commands":                 {page: "# One\ntext\n"},
-		"a fence that looks like one": {page: "```text\n```sh\n```\n"},
+		"in the background": {
+			page: "<!-- goes on in the background -->\n```sh\na\n```\n```sh\nb\n```\n",
+			want: []docs.Block{{Page: "p", Line: 3, Commands: "a\n", Background: true}, {Page: "p", Line: 6, Commands: "b\n"}},
+		},
+		"more than one in the background": {page: "<!-- goes on in the background -->\n```sh\na\nb\n```\n", err: "p:5"},
+		"in the background, but not what": {page: "<!-- goes on in the background -->\ntext\n", err: "p:2"},
+		"other languages":                 {page: "```yaml\na: b\n```\n```text\nout\n```\n"},
+		"a console session":               {page: "```console\n$ a\n```\n", err: "p:1"},
+		"exempt, but not what":            {page: "(not run by a test: why)\ntext\n```sh\na\n```\n", err: "p:2"},
+		"exempt at the end":               {page: "(not run by a test: why)\n", err: "ends"},
+		"a block without its end":         {page: "```sh\na\n", err: "ends"},
+		"no commands":                     {page: "# One\ntext\n"},
+		"a fence that looks like one":     {page: "```text\n```sh\n```\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := docs.Blocks("p", c.page)
@@ -45,6 +53,52 @@ func TestBlocks(t *testing.T) {
 			}
 			if d := cmp.Diff(c.want, got); d != "" {
 				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestScript(t *testing.T) {
+	for name, c := range map[string]struct {
+		blocks []docs.Block
+		want   string
+		fails  bool
+	}{
+		"one shell for all": {
+			blocks: []docs.Block{{Page: "p", Line: 1, Commands: "a=1\n"}, {Page: "p", Line: 2, Commands: "echo $a\n"}},
+			want:   "### p:1\n### p:2\n1\n",
+		},
+		"what is exempt is not run": {
+			blocks: []docs.Block{{Page: "p", Line: 1, Commands: "false\n", Exempt: "why"}, {Page: "p", Line: 2, Commands: "echo b\n"}},
+			want:   "### p:2\nb\n",
+		},
+		"a failure ends it": {
+			blocks: []docs.Block{{Page: "p", Line: 1, Commands: "false | true\n"}, {Page: "p", Line: 2, Commands: "echo b\n"}},
+			want:   "### p:1\n", fails: true,
+		},
+		"what is in the background goes on, and can be ended": {
+			blocks: []docs.Block{
+				{Page: "p", Line: 1, Commands: "sleep 300\n", Background: true},
+				{Page: "p", Line: 2, Commands: "kill -0 $!\necho b\nkill $!\nwait $! || true\necho c\n"},
+			},
+			want: "### p:1\n### p:2\nb\nc\n",
+		},
+		"what is in the background ends with it": {
+			blocks: []docs.Block{{Page: "p", Line: 1, Commands: "sleep 300\n", Background: true}, {Page: "p", Line: 2, Commands: "false\n"}},
+			want:   "### p:1\n### p:2\n", fails: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bash := exec.CommandContext(t.Context(), "bash", "-s")
+			bash.Stdin = strings.NewReader(docs.Script(c.blocks))
+			// It waits until nobody has the output open any more, as what is left in the background would have.
+			began := time.Now()
+			got, err := bash.Output()
+			if (err != nil) != c.fails || string(got) != c.want {
+				t.Errorf("printed %q and ended with %v, want %q", got, err, c.want)
+			}
+			if took := time.Since(began); took > time.Minute {
+				t.Errorf("took %s: the background went on", took)
 			}
 		})
 	}

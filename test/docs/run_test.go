@@ -8,7 +8,6 @@ package docs_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -43,20 +42,15 @@ func run(t *testing.T, story docs.Story, kinds ...string) {
 	if left := left(ctx, t, made, kinds); left != "" {
 		t.Fatalf("the cluster is not empty, begin with a fresh one: %s", left)
 	}
-	// One shell, as a reader has it: a variable of one block is there in the next.
-	script := &strings.Builder{}
-	script.WriteString("set -euo pipefail\n")
-	count := 0
+	count := len(blocks)
 	for _, b := range blocks {
 		if b.Exempt != "" {
 			t.Logf("not run: %s: %s", b, b.Exempt)
-			continue
+			count--
 		}
-		count++
-		fmt.Fprintf(script, "echo '### %s'\n%s", b, b.Commands)
 	}
 	bash := exec.CommandContext(ctx, "bash", "-s")
-	bash.Dir, bash.Stdin, bash.WaitDelay = "../..", strings.NewReader(script.String()), 10*time.Second
+	bash.Dir, bash.Stdin, bash.WaitDelay = "../..", strings.NewReader(docs.Script(blocks)), 10*time.Second
 	output := &bytes.Buffer{}
 	bash.Stdout, bash.Stderr = output, output
 	err = bash.Run()

@@ -25,7 +25,7 @@ type Story []Part
 var (
 	Kustomize = Story{
 		{Page: "docs/install.md", Section: "With Kustomize, for all namespaces"},
-		{Page: "docs/install.md", Section: "The first gateway"},
+		{Page: "docs/install.md", Section: "The first gateway", After: forwarded},
 		{Page: "docs/operations.md"},
 		{Page: "docs/upgrade.md", Section: "With Kustomize", Before: olderVersion, After: newVersion},
 		{Page: "docs/install.md", Section: "Remove it from all namespaces"},
@@ -34,7 +34,7 @@ var (
 	}
 	OLM = Story{
 		{Page: "docs/install.md", Section: "With OLM"},
-		{Page: "docs/install.md", Section: "The first gateway"},
+		{Page: "docs/install.md", Section: "The first gateway", After: forwarded},
 		{Page: "docs/upgrade.md", Section: "With OLM", Before: unapproved, After: approved},
 		{Page: "docs/install.md", Section: "Remove it from OLM"},
 	}
@@ -53,6 +53,15 @@ kubectl -n team rollout status deployment/vmcp-team --timeout=120s
 	newVersion = `runs "$newer"
 `
 )
+
+// forwarded asks the gateway through the port that is forwarded, and ends that.
+const forwarded = `curl --silent --show-error --fail --max-time 10 --retry 30 --retry-delay 1 --retry-all-errors http://127.0.0.1:4483/mcp \
+  --header 'Content-Type: application/json' --header 'Accept: application/json, text/event-stream' \
+  --data '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"docs","version":"1"}}}' |
+  grep '"serverInfo"'
+kill $!
+wait $! || true
+`
 
 // hasRights sees that the rights which the page compares are any.
 const hasRights = `rights default:default | grep selfsubjectaccessreviews
