@@ -48,22 +48,24 @@ func TestInstallModes(t *testing.T) {
 // nothingMore fails the test if the operator may do anything in a namespace that not every ServiceAccount may.
 func nothingMore(t *testing.T, home, namespace string) {
 	t.Helper()
-	everybody := rights(t, "system:serviceaccount:"+namespace+":default", namespace)
-	operator := rights(t, "system:serviceaccount:"+home+":"+serviceAccount, namespace)
+	everybody := rights(t, namespace, "default", namespace)
+	operator := rights(t, home, serviceAccount, namespace)
 	t.Logf("the operator of %s has %d lines of rights in %s, everybody has %d", home, len(operator), namespace, len(everybody))
 	if !slices.Equal(operator, everybody) {
 		t.Errorf("in %s the operator may\n%s\nand everybody may\n%s", namespace, strings.Join(operator, "\n"), strings.Join(everybody, "\n"))
 	}
-	if own := rights(t, "system:serviceaccount:"+home+":"+serviceAccount, home); len(own) <= len(everybody) {
+	if own := rights(t, home, serviceAccount, home); len(own) <= len(everybody) {
 		t.Errorf("in its own namespace it may no more than\n%s", strings.Join(own, "\n"))
 	}
 }
 
-// rights are the lines of "kubectl auth can-i --list", sorted.
-func rights(t *testing.T, user, namespace string) []string {
+// rights are the lines of "kubectl auth can-i --list" in a namespace, sorted, for a ServiceAccount of a home namespace with all the groups that
+// the API server puts it into: whoever impersonates says them.
+func rights(t *testing.T, home, account, namespace string) []string {
 	t.Helper()
-	lines := strings.Split(strings.TrimSpace(must(t, "auth", "can-i", "--list", "--no-headers", "--as="+user, "--as-group=system:serviceaccounts",
-		"--as-group=system:authenticated", "--namespace", namespace)), "\n")
+	lines := strings.Split(strings.TrimSpace(must(t, "auth", "can-i", "--list", "--no-headers", "--as=system:serviceaccount:"+home+":"+account,
+		"--as-group=system:serviceaccounts", "--as-group=system:serviceaccounts:"+home, "--as-group=system:authenticated",
+		"--namespace", namespace)), "\n")
 	for i, line := range lines {
 		lines[i] = strings.Join(strings.Fields(line), " ")
 	}
