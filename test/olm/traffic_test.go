@@ -19,8 +19,11 @@ import (
 )
 
 const (
-	// callInterval is how often each client calls, however long the answers take.
+	// callInterval is how often each client means to call, however long the answers take. A machine without time to spare skips ticks of
+	// the clock, and a client waits for a place among callsAtOnce.
 	callInterval = 10 * time.Millisecond
+	// leastStarted is the percentage of the calls meant that each client has to start: with less, the load is not what the test is for.
+	leastStarted = 50
 	// callLimit is how long an answer may take before the call counts as failed.
 	callLimit = 5 * time.Second
 	// callsAtOnce is how many calls of a client may wait for their answers.
@@ -49,7 +52,9 @@ type traffic struct {
 	done              chan struct{}
 
 	mu       sync.Mutex
-	answered []time.Time // in the order of the answers
+	started  int
+	calling  time.Duration // for how long calls were started
+	answered []time.Time   // in the order of the answers
 	failed   []error
 	slowest  time.Duration
 }
@@ -88,6 +93,12 @@ func (x *traffic) run(ctx context.Context) {
 	places := make(chan struct{}, callsAtOnce)
 	tick := time.NewTicker(callInterval)
 	defer tick.Stop()
+	began := time.Now()
+	defer func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.calling = time.Since(began)
+	}()
 	for {
 		select {
 		case <-ctx.Done():
@@ -95,6 +106,9 @@ func (x *traffic) run(ctx context.Context) {
 		case <-tick.C:
 		}
 		places <- struct{}{}
+		x.mu.Lock()
+		x.started++
+		x.mu.Unlock()
 		calls.Go(func() {
 			x.call()
 			<-places
@@ -142,7 +156,7 @@ func (x *traffic) between(from, to time.Time) int {
 	return n
 }
 
-// check fails the test if a call failed, and prints how many there were.
+// check fails the test if a call failed or too few were made, and prints how many there were. It is for a client that has stopped.
 func (x *traffic) check(t *testing.T) {
 	t.Helper()
 	x.mu.Lock()
@@ -154,6 +168,12 @@ func (x *traffic) check(t *testing.T) {
 			break
 		}
 		t.Error(err)
+	}
+	meant := max(1, int(x.calling/callInterval))
+	share := 100 * x.started / meant
+	t.Logf("it started %d calls in %s, %d %% of one every %s", x.started, x.calling.Round(time.Second), share, callInterval)
+	if share < leastStarted {
+		t.Errorf("it started %d %% of %d calls, want %d %% at least", share, meant, leastStarted)
 	}
 	if len(x.answered) == 0 {
 		t.Error("no call was answered")
