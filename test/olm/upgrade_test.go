@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -85,11 +86,15 @@ func TestUpgrade(t *testing.T) {
 		waited(t, upgrade.Since(began), periods(states))
 	})
 	t.Run("uninstalling keeps what was declared, and gateways serve", func(t *testing.T) {
+		declared := func() []string {
+			return strings.Fields(must(t, "--namespace", team, "get", "virtualmcpservers,mcpgroups,mcpbackends", "--output=name"))
+		}
+		before := declared()
 		operator.remove(t)
-		if got := must(t, "--namespace", team, "get", "virtualmcpservers,mcpgroups,mcpbackends", "--output=name"); len(got) == 0 {
-			t.Error("nothing is left of what was declared")
-		} else {
-			t.Logf("left are %q", got)
+		after := declared()
+		t.Logf("left are %q", after)
+		if len(before) == 0 || !slices.Equal(after, before) {
+			t.Errorf("declared were %q, and left are %q", before, after)
 		}
 		for _, client := range clients {
 			since := time.Now()
