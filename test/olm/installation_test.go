@@ -98,10 +98,41 @@ spec:
 `, i.source, i.namespace, image))
 }
 
+// nudgeInterval is how long OLM gets to do by itself what a test waits for, before the test nudges it.
+const nudgeInterval = 20 * time.Second
+
+// awaitOLM waits until OLM has done something in the namespace of the operator, and touches the Subscriptions there meanwhile.
+//
+// While OLM replaces one version by another, there is a time when its resolver finds the old ClusterServiceVersion "exists and is not
+// referenced by a subscription". It fails a dozen times within seconds, each time its limiter doubles the time to the next attempt, up to
+// minutes, and when the cause is gone only that time, or an event of a Subscription or OperatorGroup, makes it resolve again. Users see
+// that an upgrade goes on by itself after minutes; on a slow machine that is more than installLimit.
+func (i installation) awaitOLM(t *testing.T, what string, condition func(context.Context) error) {
+	t.Helper()
+	nudges, began := 0, time.Now()
+	last := began
+	eventually(t, installLimit, "waiting for OLM "+what+" in "+i.namespace, func(ctx context.Context) error {
+		err := condition(ctx)
+		if err == nil {
+			return nil
+		}
+		if time.Since(last) >= nudgeInterval {
+			last = time.Now()
+			if _, failed := kubectl.Run(ctx, "--namespace", i.namespace, "annotate", "subscriptions.operators.coreos.com", "--all", "--overwrite",
+				testLabel+"-nudge="+last.UTC().Format(time.RFC3339)); failed != nil {
+				return fmt.Errorf("%w; nudged %d times, and then: %w", err, nudges, failed)
+			}
+			nudges++
+		}
+		return fmt.Errorf("%w; nudged %d times", err, nudges)
+	})
+	t.Logf("waiting for OLM %s in %s took %s, and it was nudged %d times", what, i.namespace, time.Since(began).Round(time.Second), nudges)
+}
+
 // awaitVersion waits until a version is installed and the one before it is gone.
 func (i installation) awaitVersion(t *testing.T, version string) {
 	t.Helper()
-	eventually(t, installLimit, "waiting for OLM to install "+csvName(version)+" in "+i.namespace, func(ctx context.Context) error {
+	i.awaitOLM(t, "to install "+csvName(version), func(ctx context.Context) error {
 		versions, err := i.versions(ctx)
 		if err != nil {
 			return err

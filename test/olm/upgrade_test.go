@@ -57,7 +57,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	bridged := must(t, "--namespace", team, "get", "pods", "--output=name", filesPods)
 	operator.offer(t, last)
-	eventually(t, installLimit, "waiting for OLM to hold back "+csvName(last), func(context.Context) error {
+	operator.awaitOLM(t, "to hold back "+csvName(last), func(context.Context) error {
 		states := upgrade.Since(began)
 		held.Store(slices.ContainsFunc(states, func(s harness.State[clusterServiceVersion]) bool {
 			return s.Object.Status.Reason == reasonNotUpgradeable
