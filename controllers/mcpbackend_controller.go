@@ -32,6 +32,9 @@ type MCPBackendReconciler struct {
 	RuntimeImage string
 	// Now tells the time; nil means time.Now.
 	Now func() time.Time
+
+	// examined tells others what became of each object with a bridge; nil if nobody asks.
+	examined *examinations
 }
 
 // +kubebuilder:rbac:groups=vmcp.dev,resources=mcpbackends,verbs=get;list;watch
@@ -48,6 +51,9 @@ type MCPBackendReconciler struct {
 func (r *MCPBackendReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	b := &v1alpha1.MCPBackend{}
 	if err := r.Client.Get(ctx, req.NamespacedName, b); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.examined.gone(req.NamespacedName)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !b.DeletionTimestamp.IsZero() {
@@ -74,12 +80,23 @@ func (r *MCPBackendReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	if err := status.write(ctx, r.Client, newMCPBackendStatus(b, facts, now(r.Now))); err != nil {
 		return ctrl.Result{}, err
 	}
+	r.noteExamined(b, &facts)
 	result, err := outcome(facts.failedErr)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	at := now(r.Now)
 	return requeueBefore(result, at, facts.credentials.recheckAt(at)), nil
+}
+
+// noteExamined tells what became of a backend with a bridge.
+func (r *MCPBackendReconciler) noteExamined(b *v1alpha1.MCPBackend, f *mcpBackendFacts) {
+	if !hasBridge(b) {
+		r.examined.gone(client.ObjectKeyFromObject(b))
+		return
+	}
+	stalled, _ := f.stalled(b, f.readyVerdict(b))
+	r.examined.note(b, f.deployment, stalled, f.failedErr)
 }
 
 // provision does what the source of the backend asks for and removes what an earlier source left. It records facts; it returns an
@@ -116,10 +133,7 @@ func (r *MCPBackendReconciler) provisionWorkload(ctx context.Context, b *v1alpha
 		// What runs already goes on.
 		return r.observeWorkload(ctx, b, f)
 	}
-	want := newWorkloadDeployment(withoutSecrets(b, f.credentials.absent), r.RuntimeImage)
-	if err = letGoOfReplicas(ctx, r.Client, b, want, 0); err == nil {
-		f.deployment, err = ensure[appsv1.Deployment](ctx, r.Client, b, want, appsv1ac.ExtractDeployment)
-	}
+	f.deployment, err = r.deployWorkload(ctx, b, newWorkloadDeployment(withoutSecrets(b, f.credentials.absent), r.RuntimeImage))
 	if err == nil {
 		_, err = ensure[corev1.Service](ctx, r.Client, b, newWorkloadService(b), corev1ac.ExtractService)
 	}
@@ -130,16 +144,46 @@ func (r *MCPBackendReconciler) provisionWorkload(ctx context.Context, b *v1alpha
 	return nil
 }
 
-func (r *MCPBackendReconciler) observeWorkload(ctx context.Context, b *v1alpha1.MCPBackend, f *mcpBackendFacts) error {
+// deployWorkload applies the Deployment of a workload. Of one with a bridge it says which generation its pods have served, as soon as they
+// do: a rollout that comes later for the same generation has the operator for its cause.
+func (r *MCPBackendReconciler) deployWorkload(
+	ctx context.Context, b *v1alpha1.MCPBackend, want *appsv1ac.DeploymentApplyConfiguration,
+) (*appsv1.Deployment, error) {
+	if hasBridge(b) {
+		live, err := r.findWorkload(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		keepServedGeneration(want, live)
+	}
+	if err := letGoOfReplicas(ctx, r.Client, b, want, 0); err != nil {
+		return nil, err
+	}
+	// It shows the present template, and a status of it or of none.
+	d, err := ensure[appsv1.Deployment](ctx, r.Client, b, want, appsv1ac.ExtractDeployment)
+	if err != nil || !hasBridge(b) || servesGeneration(d, b.Generation) || deploymentVerdict(d).status != metav1.ConditionTrue {
+		return d, err
+	}
+	setServedGeneration(want, b.Generation)
+	return ensure[appsv1.Deployment](ctx, r.Client, b, want, appsv1ac.ExtractDeployment)
+}
+
+func (r *MCPBackendReconciler) observeWorkload(ctx context.Context, b *v1alpha1.MCPBackend, f *mcpBackendFacts) (err error) {
+	f.deployment, err = r.findWorkload(ctx, b)
+	return err
+}
+
+// findWorkload is the Deployment of a backend as the cache has it, or nil if there is none of its own.
+func (r *MCPBackendReconciler) findWorkload(ctx context.Context, b *v1alpha1.MCPBackend) (*appsv1.Deployment, error) {
 	name := v1alpha1.WorkloadName(b.Name)
 	d, err := find[appsv1.Deployment](ctx, r.Client, client.ObjectKey{Namespace: b.Namespace, Name: name})
 	if err != nil {
-		return fmt.Errorf("reading Deployment %s: %w", name, err)
+		return nil, fmt.Errorf("reading Deployment %s: %w", name, err)
 	}
-	if d != nil && metav1.IsControlledBy(d, b) {
-		f.deployment = d
+	if d == nil || !metav1.IsControlledBy(d, b) {
+		return nil, nil
 	}
-	return nil
+	return d, nil
 }
 
 // serviceAccountRefusal says why the workload may not run under the ServiceAccount that it names. Whoever may create an MCPBackend

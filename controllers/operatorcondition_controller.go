@@ -18,12 +18,10 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -53,15 +51,17 @@ type OLMSettings struct {
 }
 
 // operatorConditionReconciler tells OLM whether this version of the operator may be replaced, and how its operands are. There is one
-// OperatorCondition, so that it has one request, which any change of a VirtualMCPServer or of a gateway's Deployment brings about
-// within interval. It reads them from the cache.
+// OperatorCondition, so that it has one request, which any change of a VirtualMCPServer, an MCPBackend or a Deployment of theirs brings
+// about within interval. It reads them from the cache.
 type operatorConditionReconciler struct {
 	reader    client.Reader
 	condition *olm.OperatorCondition
 	// announced says whether the first word was said: what the leader says follows it.
 	announced func() bool
-	examined  *examinations
-	interval  time.Duration
+	// servers and backends say what became of each VirtualMCPServer, and of each MCPBackend with a bridge.
+	servers, backends *examinations
+
+	interval time.Duration
 	// judged is called when the leader has said a verdict.
 	judged func()
 
@@ -73,7 +73,7 @@ type operatorConditionReconciler struct {
 
 // setupOperatorCondition adds to the manager what speaks to OLM: the first word, which every replica says and readiness waits for,
 // and the leader's, which follow.
-func setupOperatorCondition(mgr ctrl.Manager, settings *OLMSettings, examined *examinations) error {
+func setupOperatorCondition(mgr ctrl.Manager, settings *OLMSettings, servers, backends *examinations) error {
 	config := rest.CopyConfig(mgr.GetConfig())
 	config.UserAgent = UserAgentPrefix + OperatorConditionController
 	condition, err := olm.New(config, mgr.GetRESTMapper(), settings.NewFactory)
@@ -99,8 +99,8 @@ func setupOperatorCondition(mgr ctrl.Manager, settings *OLMSettings, examined *e
 		return fmt.Errorf("adding the readiness check of the OperatorCondition: %w", err)
 	}
 	r := &operatorConditionReconciler{
-		reader: mgr.GetCache(), condition: condition, announced: announcement.Done, examined: examined, interval: settings.Interval,
-		judged: sync.OnceFunc(func() { close(judged) }),
+		reader: mgr.GetCache(), condition: condition, announced: announcement.Done, servers: servers, backends: backends,
+		interval: settings.Interval, judged: sync.OnceFunc(func() { close(judged) }),
 	}
 	if r.interval == 0 {
 		r.interval = statementInterval
@@ -117,20 +117,20 @@ func (r *operatorConditionReconciler) Reconcile(ctx context.Context, _ ctrl.Requ
 	if !r.announced() {
 		return ctrl.Result{RequeueAfter: r.interval}, nil
 	}
-	operands, err := r.observe(ctx)
+	servers, bridged, err := r.observe(ctx)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	at := time.Now()
 	var statements []olm.Statement
-	verdict, again := upgradeable(operands, r.started, at)
+	verdict, again := upgradeable(slices.Concat(servers, bridged), r.started, at)
 	if verdict.status != "" {
 		statements = append(statements, statement(apiv2.Upgradeable, verdict))
 	} else {
 		// No watch tells when the last of them has been examined.
 		again = earliest(again, at.Add(r.interval))
 	}
-	statements = append(statements, statement(conditionOperandsAvailable, operandsAvailable(operands)))
+	statements = append(statements, statement(conditionOperandsAvailable, operandsAvailable(servers)))
 	if err := r.say(ctx, statements, at); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -156,16 +156,14 @@ func (r *operatorConditionReconciler) say(ctx context.Context, statements []olm.
 	return nil
 }
 
-// observe gathers what is known of every VirtualMCPServer that is not being deleted. The objects are the cache's own, so that nothing
-// is copied, and are only read.
-func (r *operatorConditionReconciler) observe(ctx context.Context) ([]operandState, error) {
-	servers, deployments := &v1alpha1.VirtualMCPServerList{}, &appsv1.DeploymentList{}
-	if err := r.reader.List(ctx, servers, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing the VirtualMCPServers: %w", err)
-	}
-	err := r.reader.List(ctx, deployments, client.HasLabels{v1alpha1.VirtualMCPServerLabel}, client.UnsafeDisableDeepCopy)
-	if err != nil {
-		return nil, fmt.Errorf("listing the Deployments of the VirtualMCPServers: %w", err)
+// observe gathers what is known of every VirtualMCPServer, and of every MCPBackend with a bridge, that is not being deleted. The objects
+// are the cache's own, so that nothing is copied, and are only read.
+func (r *operatorConditionReconciler) observe(ctx context.Context) (servers, bridged []operandState, err error) {
+	gateways, backends, deployments := &v1alpha1.VirtualMCPServerList{}, &v1alpha1.MCPBackendList{}, &appsv1.DeploymentList{}
+	for _, list := range []client.ObjectList{gateways, backends, deployments} {
+		if err := r.reader.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, nil, fmt.Errorf("listing into %T: %w", list, err)
+		}
 	}
 	byOwner := make(map[types.UID]*appsv1.Deployment, len(deployments.Items))
 	for i := range deployments.Items {
@@ -173,14 +171,18 @@ func (r *operatorConditionReconciler) observe(ctx context.Context) ([]operandSta
 			byOwner[owner.UID] = &deployments.Items[i]
 		}
 	}
-	operands := make([]operandState, 0, len(servers.Items))
-	for i := range servers.Items {
-		s := &servers.Items[i]
-		if s.DeletionTimestamp.IsZero() {
-			operands = append(operands, r.examined.state(s, byOwner[s.UID]))
+	servers = make([]operandState, 0, len(gateways.Items))
+	for i := range gateways.Items {
+		if s := &gateways.Items[i]; s.DeletionTimestamp.IsZero() {
+			servers = append(servers, r.servers.state(s, byOwner[s.UID]))
 		}
 	}
-	return operands, nil
+	for i := range backends.Items {
+		if b := &backends.Items[i]; b.DeletionTimestamp.IsZero() && hasBridge(b) {
+			bridged = append(bridged, r.backends.state(b, byOwner[b.UID]))
+		}
+	}
+	return servers, bridged, nil
 }
 
 func (r *operatorConditionReconciler) setupWithManager(mgr ctrl.Manager) error {
@@ -191,7 +193,6 @@ func (r *operatorConditionReconciler) setupWithManager(mgr ctrl.Manager) error {
 		UpdateFunc: func(_ context.Context, _ event.UpdateEvent, q queue) { q.AddAfter(request, r.interval) },
 		DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q queue) { q.AddAfter(request, r.interval) },
 	}
-	ofGateways := predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetLabels()[v1alpha1.VirtualMCPServerLabel] != "" })
 	options := controllerOptions()
 	options.MaxConcurrentReconciles = 1
 	return ctrl.NewControllerManagedBy(mgr).Named(OperatorConditionController).
@@ -202,60 +203,61 @@ func (r *operatorConditionReconciler) setupWithManager(mgr ctrl.Manager) error {
 			return nil
 		})).
 		Watches(&v1alpha1.VirtualMCPServer{}, changed).
-		Watches(&appsv1.Deployment{}, changed, builder.WithPredicates(ofGateways)).
+		Watches(&v1alpha1.MCPBackend{}, changed).
+		Watches(&appsv1.Deployment{}, changed).
 		WithOptions(options).
 		Complete(r)
 }
 
-// examination is what this process found when it last reconciled a VirtualMCPServer to its end.
+// examination is what this process found when it last reconciled an object to its end.
 type examination struct {
-	// server is the object that was examined.
-	server types.UID
-	// deployment is that of its gateway, if there is one, and generation what the Deployment was at afterwards.
+	// object is the one that was examined.
+	object types.UID
+	// deployment is that of its pods, if there is one, and generation what the Deployment was at afterwards.
 	deployment types.UID
 	generation int64
 	// stalled is the reason for which only a person can help, or "".
 	stalled string
 }
 
-// examinations are those of all VirtualMCPServers. The controller of these writes them, that of the OperatorCondition reads them.
+// examinations are those of all objects of a kind. The controller of these writes them, that of the OperatorCondition reads them.
 type examinations struct{ perObject[examination] }
 
-// note keeps what a reconciliation of a server came to, unless it is to be tried again at once.
-func (e *examinations) note(s *v1alpha1.VirtualMCPServer, f *virtualMCPServerFacts) {
-	if e == nil || (f.failedErr != nil && !needsPerson(f.failedErr) && !namespaceTerminating(f.failedErr)) {
+// note keeps what a reconciliation of an object came to, its Deployment and why it is stalled, unless what failed is to be tried again at
+// once.
+func (e *examinations) note(o client.Object, d *appsv1.Deployment, stalled string, failed error) {
+	if e == nil || (failed != nil && !needsPerson(failed) && !namespaceTerminating(failed)) {
 		return
 	}
-	found := examination{server: s.UID}
-	_, found.stalled = f.obstacle(s)
-	if f.deployment != nil {
-		found.deployment, found.generation = f.deployment.UID, f.deployment.Generation
+	found := examination{object: o.GetUID(), stalled: stalled}
+	if d != nil {
+		found.deployment, found.generation = d.UID, d.Generation
 	}
-	e.set(client.ObjectKeyFromObject(s), found)
+	e.set(client.ObjectKeyFromObject(o), found)
 }
 
-// gone drops what is kept about a deleted object.
+// gone drops what is kept about an object that was deleted, or is none of those to be examined any more.
 func (e *examinations) gone(key client.ObjectKey) {
 	if e != nil {
 		e.forget(key)
 	}
 }
 
-// state is what is known of a server and its Deployment, which may be nil. One that is paused needs no examination: the operator
+// state is what is known of an object and its Deployment, which may be nil. An object that is paused needs no examination: the operator
 // leaves it alone.
-func (e *examinations) state(s *v1alpha1.VirtualMCPServer, d *appsv1.Deployment) operandState {
-	state := operandState{server: s, deployment: d}
-	found, ok := e.get(client.ObjectKeyFromObject(s))
+func (e *examinations) state(o client.Object, d *appsv1.Deployment) operandState {
+	state := operandState{object: o, deployment: d}
+	found, ok := e.get(client.ObjectKeyFromObject(o))
 	switch {
-	case ok && found.server == s.UID:
+	case ok && found.object == o.GetUID():
 		state.stalled = found.stalled
 		// The cache of the Deployments may be behind the controller's own writes.
 		state.examined = d == nil || d.UID != found.deployment || d.Generation >= found.generation
-	case paused(s):
+	case paused(o):
 		state.examined = true
 		fallthrough
 	default:
-		if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionStalled); c != nil && c.Status == metav1.ConditionTrue {
+		if c := meta.FindStatusCondition(conditionsOf(o), v1alpha1.ConditionStalled); c != nil && c.Status == metav1.ConditionTrue {
 			state.stalled = c.Reason
 		}
 	}

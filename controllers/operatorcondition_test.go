@@ -187,6 +187,94 @@ func (f *olmFixture) beginRollout(deployment string) {
 	}).Should(Succeed())
 }
 
+// stdio makes a backend with a bridge, and rolls it out.
+func (f *olmFixture) stdio(name string) {
+	f.t.Helper()
+	b := f.backend(name, workload(v1alpha1.Workload{Image: "registry.example.com/filesystem-mcp:v1", Command: []string{"/server"}}))
+	b.Spec.Transport = v1alpha1.TransportStdio
+	f.create(b)
+	f.rollsOut(name)
+}
+
+// rollsOut rolls the Deployment of a backend out, and waits until the operator has seen it.
+func (f *olmFixture) rollsOut(backend string) {
+	f.t.Helper()
+	f.eventuallyBackend(backend, haveCondition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonProgressing))
+	f.rollOut(v1alpha1.WorkloadName(backend))
+	f.eventuallyBackend(backend, haveCondition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonAvailable))
+}
+
+// A version that brings another bridge replaces the pods of stdio servers, and is not upgradeable until the last of them is replaced.
+func TestUpgradeableWhileBridgesAreReplaced(t *testing.T) {
+	t.Parallel()
+	f := newOLMFixture(t)
+	f.install(oldVersion)
+	f.run(oldVersion, oldRuntime)
+	f.stdio("files")
+	f.create(f.workloadBackend("kube"))
+	f.eventuallySays(oldVersion, apiv2.Upgradeable, metav1.ConditionTrue, "RolledOut", Not(BeEmpty()))
+	f.stop()
+	f.install(newVersion)
+	said := f.upgradeables(newVersion)
+	f.run(newVersion, newRuntime)
+	f.eventuallySays(newVersion, apiv2.Upgradeable, metav1.ConditionFalse, "RollingOut",
+		And(ContainSubstring("1 of 1"), HaveSuffix(": MCPBackend %s/files", f.namespace)))
+	d, err := get[appsv1.Deployment](f.fixture, "mcpb-files")
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(d.Spec.Template.Spec.InitContainers).To(ConsistOf(HaveField("Image", newRuntime)))
+	f.beginRollout("mcpb-files")
+	f.Consistently(said).Should(Equal([]string{"False/Starting", "False/RollingOut"}))
+
+	// What it says is in the objects: a process that starts in the middle says nothing else.
+	f.stop()
+	f.run(newVersion, newRuntime)
+	f.Consistently(said).Should(Equal([]string{"False/Starting", "False/RollingOut"}))
+	f.rollOut("mcpb-files")
+	f.Eventually(said).Should(Equal([]string{"False/Starting", "False/RollingOut", "True/RolledOut"}))
+
+	// What its author changes keeps OLM from nothing, and neither does what only the author can mend.
+	for _, image := range []string{"registry.example.com/filesystem-mcp:v2", "registry.example.com/filesystem-mcp:v3"} {
+		edit(f.fixture, "files", func(b *v1alpha1.MCPBackend) { b.Spec.Workload.Image = image })
+		f.Eventually(func(g Gomega) {
+			d, err := get[appsv1.Deployment](f.fixture, "mcpb-files")
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(d.Spec.Template.Spec.Containers[0].Image).To(Equal(image))
+		}).Should(Succeed())
+		f.beginRollout("mcpb-files")
+	}
+	edit(f.fixture, "files", func(b *v1alpha1.MCPBackend) { b.Spec.GroupRef.Name = "nobody" })
+	f.eventuallySays(newVersion, apiv2.Upgradeable, metav1.ConditionTrue, "RolledOut",
+		HaveSuffix("not waited for: MCPBackend %s/files (GroupNotFound)", f.namespace))
+	f.Consistently(said).Should(Equal([]string{"False/Starting", "False/RollingOut", "True/RolledOut"}))
+}
+
+// Which generation the pods of a stdio server have run is written once, when they do, and not on servers without a bridge.
+func TestServedGeneration(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	o := &olmFixture{fixture: f}
+	f.create(f.group("team"))
+	o.stdio("files")
+	served := func() map[string]string {
+		d, err := get[appsv1.Deployment](f, "mcpb-files")
+		f.Expect(err).NotTo(HaveOccurred())
+		return d.Labels
+	}
+	f.Expect(served()).To(HaveKeyWithValue("vmcp.dev/served-generation", "1"))
+	f.requests.forget()
+	f.restart()
+	f.Consistently(f.requests.writes).Should(BeEmpty())
+
+	edit(f, "files", func(b *v1alpha1.MCPBackend) { b.Spec.Workload.Args = []string{"/data"} })
+	f.eventuallyBackend("files", haveCondition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonProgressing))
+	f.Expect(served()).To(HaveKeyWithValue("vmcp.dev/served-generation", "1"))
+	o.rollsOut("files")
+	f.Expect(served()).To(HaveKeyWithValue("vmcp.dev/served-generation", "2"))
+
+	edit(f, "files", func(b *v1alpha1.MCPBackend) { b.Spec.Transport = v1alpha1.TransportStreamableHTTP })
+	f.Eventually(served).ShouldNot(HaveKey("vmcp.dev/served-generation"))
+}
+
 func TestNothingIsToldWithoutOLM(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

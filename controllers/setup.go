@@ -32,20 +32,20 @@ func Setup(ctx context.Context, mgr ctrl.Manager, settings Settings) error {
 	if err := SetupIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	examined := &examinations{}
+	servers, backends := &examinations{}, &examinations{}
 	for _, setup := range []struct {
 		name  string
 		start func(Client) error
 	}{
 		{VirtualMCPServerController, func(c Client) error {
 			r := &VirtualMCPServerReconciler{
-				Client: c, RuntimeImage: settings.RuntimeImage, ProxyEnv: settings.ProxyEnv, examined: examined,
+				Client: c, RuntimeImage: settings.RuntimeImage, ProxyEnv: settings.ProxyEnv, examined: servers,
 				mcpServers: mcpServers{namespaces: settings.Namespaces, interval: settings.MCPServersInterval, patience: settings.MCPServersPatience},
 			}
 			return r.SetupWithManager(mgr)
 		}},
 		{MCPBackendController, func(c Client) error {
-			return (&MCPBackendReconciler{Client: c, RuntimeImage: settings.RuntimeImage}).SetupWithManager(mgr)
+			return (&MCPBackendReconciler{Client: c, RuntimeImage: settings.RuntimeImage, examined: backends}).SetupWithManager(mgr)
 		}},
 		{MCPGroupController, func(c Client) error {
 			return (&MCPGroupReconciler{Client: c}).SetupWithManager(mgr)
@@ -68,7 +68,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, settings Settings) error {
 	if settings.OLM == nil {
 		return nil
 	}
-	if err := setupOperatorCondition(mgr, settings.OLM, examined); err != nil {
+	if err := setupOperatorCondition(mgr, settings.OLM, servers, backends); err != nil {
 		return fmt.Errorf("setting up the controller %s: %w", OperatorConditionController, err)
 	}
 	return nil

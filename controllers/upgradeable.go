@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
@@ -25,11 +26,11 @@ const (
 	reasonStarting = "Starting"
 	// reasonNoLeader says that none came to a verdict within progressDeadline.
 	reasonNoLeader = "NoLeader"
-	// reasonRollingOut says that gateways are being replaced because this version provisions them in another way.
+	// reasonRollingOut says that pods are being replaced because this version provisions them in another way.
 	reasonRollingOut = "RollingOut"
-	// reasonRolledOut says that no gateway is.
+	// reasonRolledOut says that none are.
 	reasonRolledOut = "RolledOut"
-	// reasonNotExamined is why a VirtualMCPServer is not waited for that could not be reconciled within progressDeadline.
+	// reasonNotExamined is why an object is not waited for that could not be reconciled within progressDeadline.
 	reasonNotExamined = "NotExamined"
 
 	reasonAllAvailable    = "AllAvailable"
@@ -41,31 +42,50 @@ const (
 	// progressDeadline is the longest time for which one cause keeps OLM from upgrading the operator: that of
 	// spec.progressDeadlineSeconds where a Deployment does not say. One that says less is waited for less.
 	progressDeadline = 10 * time.Minute
-	// namedAtMost is how many VirtualMCPServers a message names.
+	// namedAtMost is how many objects a message names.
 	namedAtMost = 5
 )
 
-// operandState is what is known of one VirtualMCPServer when the operator judges itself.
+// operandState is what is known, when the operator judges itself, of one object whose pods run what this version brings: a
+// VirtualMCPServer, or an MCPBackend with a bridge in its pods.
 type operandState struct {
-	server *v1alpha1.VirtualMCPServer
-	// deployment is that of its gateway, or nil.
+	object client.Object
+	// deployment is that of its pods, or nil.
 	deployment *appsv1.Deployment
-	// examined says that this process has provisioned what the server asks for, or cannot, and that deployment shows it.
+	// examined says that this process has provisioned what the object asks for, or cannot, and that deployment shows it.
 	examined bool
-	// stalled is the reason for which only a person can help the server, or "".
+	// stalled is the reason for which only a person can help the object, or "".
 	stalled string
 }
 
-func (o operandState) name() string { return o.server.Namespace + "/" + o.server.Name }
+func (o operandState) name() string {
+	name := o.object.GetNamespace() + "/" + o.object.GetName()
+	if _, server := o.object.(*v1alpha1.VirtualMCPServer); server {
+		return name
+	}
+	return kindOf(o.object) + " " + name
+}
+
+// served says whether every pod ran the present generation of the spec at some time.
+func (o operandState) served() bool {
+	switch object := o.object.(type) {
+	case *v1alpha1.VirtualMCPServer:
+		return object.Status.ObservedGeneration >= object.Generation
+	case *v1alpha1.MCPBackend:
+		return servesGeneration(o.deployment, object.Generation)
+	default:
+		return false
+	}
+}
 
 func (o operandState) failing(reason string) string { return o.name() + " (" + reason + ")" }
 
-// rollout says whether pods of an earlier template are being replaced because the operator provisions its gateways in another way,
-// and until when that may last. It is not what a person is the cause of: a generation of the server that was never served before, and
+// rollout says whether pods of an earlier template are being replaced because the operator provisions them in another way,
+// and until when that may last. It is not what a person is the cause of: a generation of the object that was never served before, and
 // a template that somebody else had the last word on, "kubectl rollout restart" for example.
 func (o operandState) rollout() (deadline time.Time, rolling bool) {
 	d := o.deployment
-	if d == nil || o.server.Status.ObservedGeneration < o.server.Generation {
+	if d == nil || !o.served() {
 		return time.Time{}, false
 	}
 	// Until the Deployment controller has seen a change, its status is about what was before.
@@ -113,7 +133,7 @@ func holdsTemplate(fields *metav1.FieldsV1) bool {
 	return !set.WithPrefix(fieldpath.PathElement{FieldName: &spec}).WithPrefix(fieldpath.PathElement{FieldName: &template}).Empty()
 }
 
-// upgradeable judges whether OLM may replace this version of the operator: not while gateways are replaced on its account, for one
+// upgradeable judges whether OLM may replace this version of the operator: not while pods are replaced on its account, for one
 // replacement at a time is enough. What fails for a reason of its own is named and not waited for, and neither is anything longer
 // than its progress deadline, or ours. A leader that started at a time and has not examined everything yet has no verdict, unless it
 // knows of a rollout: what was said before stands. The second result is when the verdict changes by time alone, or zero.
@@ -145,16 +165,16 @@ func upgradeable(operands []operandState, started, now time.Time) (verdict, time
 	}
 	switch {
 	case len(rolling) > 0:
-		return isFalse(reasonRollingOut, fmt.Sprintf("this version replaces the pods of %d of %d VirtualMCPServers: %s%s",
+		return isFalse(reasonRollingOut, fmt.Sprintf("this version replaces the pods of %d of %d VirtualMCPServers and stdio MCPBackends: %s%s",
 			len(rolling), len(operands), few(rolling), aside)), again
 	case unexamined > 0:
 		return verdict{}, again
 	default:
-		return isTrue(reasonRolledOut, "this version replaces no pods of VirtualMCPServers"+aside), again
+		return isTrue(reasonRolledOut, "this version replaces no pods of VirtualMCPServers or stdio MCPBackends"+aside), again
 	}
 }
 
-// operandsAvailable sums up what the operator says of its operands in their conditions: whether each is provisioned as its spec asks,
+// operandsAvailable sums up what the operator says of its VirtualMCPServers in their conditions: whether each is provisioned as its spec asks,
 // has pods that are available and a runtime that reports. Whether backends work is for the runtimes to say, each in its own status.
 func operandsAvailable(operands []operandState) verdict {
 	var failing []string
@@ -186,7 +206,7 @@ func (o operandState) unavailable() string {
 	case o.deployment.Status.AvailableReplicas == 0:
 		return v1alpha1.ReasonProgressing
 	}
-	reporting := meta.FindStatusCondition(o.server.Status.Conditions, v1alpha1.ConditionRuntimeReporting)
+	reporting := meta.FindStatusCondition(conditionsOf(o.object), v1alpha1.ConditionRuntimeReporting)
 	switch {
 	case reporting == nil:
 		return v1alpha1.ReasonNotYetReported

@@ -49,7 +49,7 @@ func entry(manager, subresource, fields string, ago time.Duration) metav1.Manage
 // operandAt is a server that is served as its spec asks, after the change; its template is the operator's, of a minute ago.
 func operandAt(name string, changes ...func(*operandState)) operandState {
 	o := operandState{
-		server: &v1alpha1.VirtualMCPServer{
+		object: &v1alpha1.VirtualMCPServer{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name, Generation: 3},
 			Status: v1alpha1.VirtualMCPServerStatus{
 				ObservedGeneration: 3,
@@ -77,6 +77,27 @@ func operandAt(name string, changes ...func(*operandState)) operandState {
 	return o
 }
 
+// bridgedAt is a backend with a bridge whose pods run what its spec asks for, after the change, and otherwise like operandAt.
+func bridgedAt(name string, changes ...func(*operandState)) operandState {
+	o := operandAt(name)
+	o.object = &v1alpha1.MCPBackend{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name, Generation: 3},
+		Status:     v1alpha1.MCPBackendStatus{ObservedGeneration: 3},
+	}
+	serving("3")(&o)
+	for _, change := range changes {
+		change(&o)
+	}
+	return o
+}
+
+// serving is what the Deployment says of the generation that its pods have run.
+func serving(generation string) func(*operandState) {
+	return func(o *operandState) {
+		o.deployment.Labels = map[string]string{servedGenerationLabel: generation}
+	}
+}
+
 // midway is a rollout that has replaced one pod of two.
 func midway(o *operandState) {
 	o.deployment.Status.Replicas, o.deployment.Status.UpdatedReplicas = 3, 1
@@ -95,10 +116,10 @@ func managedBy(entries ...metav1.ManagedFieldsEntry) func(*operandState) {
 func TestUpgradeable(t *testing.T) {
 	t.Parallel()
 	rollingOut := func(message string) verdict { return isFalse(reasonRollingOut, message) }
-	oneRolls := rollingOut("this version replaces the pods of 1 of 1 VirtualMCPServers: team/a")
-	rolledOut := isTrue(reasonRolledOut, "this version replaces no pods of VirtualMCPServers")
+	oneRolls := rollingOut("this version replaces the pods of 1 of 1 VirtualMCPServers and stdio MCPBackends: team/a")
+	rolledOut := isTrue(reasonRolledOut, "this version replaces no pods of VirtualMCPServers or stdio MCPBackends")
 	notWaitedFor := func(names string) verdict {
-		return isTrue(reasonRolledOut, "this version replaces no pods of VirtualMCPServers; not waited for: "+names)
+		return isTrue(reasonRolledOut, "this version replaces no pods of VirtualMCPServers or stdio MCPBackends; not waited for: "+names)
 	}
 	for name, c := range map[string]struct {
 		operands []operandState
@@ -124,7 +145,47 @@ func TestUpgradeable(t *testing.T) {
 			operands: []operandState{operandAt("a", func(o *operandState) { o.deployment = nil })}, want: rolledOut,
 		},
 		"a rollout for a new generation of the spec is its author's": {
-			operands: []operandState{operandAt("a", midway, func(o *operandState) { o.server.Generation = 4 })}, want: rolledOut,
+			operands: []operandState{operandAt("a", midway, func(o *operandState) { o.object.SetGeneration(4) })}, want: rolledOut,
+		},
+		"pods with a bridge of an earlier version still run": {
+			operands: []operandState{operandAt("a"), bridgedAt("a", midway)},
+			want:     rollingOut("this version replaces the pods of 1 of 2 VirtualMCPServers and stdio MCPBackends: MCPBackend team/a"),
+			again:    9 * time.Minute,
+		},
+		"pods with a bridge are rolled out": {operands: []operandState{bridgedAt("a")}, want: rolledOut},
+		"a rollout for a new generation of a stdio server is its author's": {
+			operands: []operandState{bridgedAt("a", midway, func(o *operandState) {
+				o.object = &v1alpha1.MCPBackend{
+					ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "a", Generation: 4},
+					Status:     v1alpha1.MCPBackendStatus{ObservedGeneration: 4}, // as soon as it is provisioned
+				}
+			})},
+			want: rolledOut,
+		},
+		"a stdio server that never ran is its author's": {
+			operands: []operandState{bridgedAt("a", midway, func(o *operandState) { o.deployment.Labels = nil })}, want: rolledOut,
+		},
+		"a stdio server was restarted by somebody else": {
+			operands: []operandState{bridgedAt("a", midway, managedBy(
+				entry(v1alpha1.OperatorFieldManager, "", templateFields, time.Minute),
+				entry("kubectl-rollout", "", templateFields, 59*time.Second),
+			))},
+			want: rolledOut,
+		},
+		"the deadline of a stdio server has passed": {
+			operands: []operandState{bridgedAt("a", midway, managedBy(
+				entry(v1alpha1.OperatorFieldManager, "", templateFields, progressDeadline)))},
+			want: notWaitedFor("MCPBackend team/a (ProgressDeadlineExceeded)"),
+		},
+		"a stdio server that is stalled is named and not waited for": {
+			operands: []operandState{bridgedAt("a", midway, stalledBy(v1alpha1.ReasonSecretNotFound)), operandAt("b", midway)},
+			want: rollingOut("this version replaces the pods of 1 of 2 VirtualMCPServers and stdio MCPBackends: team/b; " +
+				"not waited for: MCPBackend team/a (SecretNotFound)"),
+			again: 9 * time.Minute,
+		},
+		"no verdict before every stdio server was examined": {
+			operands: []operandState{operandAt("a"), bridgedAt("a", unexamined)}, started: noon.Add(-time.Minute),
+			want: verdict{}, again: 9 * time.Minute,
 		},
 		"somebody else changed the template last": {
 			operands: []operandState{operandAt("a", midway, managedBy(
@@ -174,7 +235,7 @@ func TestUpgradeable(t *testing.T) {
 		},
 		"one rolls, one is stalled": {
 			operands: []operandState{operandAt("b", stalledBy(v1alpha1.ReasonRenderFailed)), operandAt("a", midway), operandAt("c")},
-			want: rollingOut("this version replaces the pods of 1 of 3 VirtualMCPServers: team/a; " +
+			want: rollingOut("this version replaces the pods of 1 of 3 VirtualMCPServers and stdio MCPBackends: team/a; " +
 				"not waited for: team/b (RenderFailed)"),
 			again: 9 * time.Minute,
 		},
@@ -183,7 +244,7 @@ func TestUpgradeable(t *testing.T) {
 				operandAt("a", midway),
 				operandAt("b", midway, managedBy(entry(v1alpha1.OperatorFieldManager, "", templateFields, 4*time.Minute))),
 			},
-			want:  rollingOut("this version replaces the pods of 2 of 2 VirtualMCPServers: team/a, team/b"),
+			want:  rollingOut("this version replaces the pods of 2 of 2 VirtualMCPServers and stdio MCPBackends: team/a, team/b"),
 			again: 6 * time.Minute,
 		},
 		"no verdict before everything was examined": {
@@ -196,7 +257,7 @@ func TestUpgradeable(t *testing.T) {
 		},
 		"one rollout is verdict enough": {
 			operands: []operandState{operandAt("b", unexamined), operandAt("a", midway)}, started: noon.Add(-3 * time.Minute),
-			want:  rollingOut("this version replaces the pods of 1 of 2 VirtualMCPServers: team/a"),
+			want:  rollingOut("this version replaces the pods of 1 of 2 VirtualMCPServers and stdio MCPBackends: team/a"),
 			again: 7 * time.Minute,
 		},
 		"what cannot be examined keeps nobody waiting for ever": {
@@ -228,20 +289,33 @@ func TestFirstVerdict(t *testing.T) {
 	scheme, err := NewScheme()
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(apiv2.AddToScheme(scheme)).To(Succeed())
-	s := operandAt("a").server
-	s.UID = "server"
+	s := operandAt("a").object
+	s.SetUID("server")
+	b := &v1alpha1.MCPBackend{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "b", UID: "backend"},
+		Spec:       v1alpha1.MCPBackendSpec{Transport: v1alpha1.TransportStdio, Workload: &v1alpha1.Workload{}},
+	}
+	remote := &v1alpha1.MCPBackend{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "remote"},
+		Spec:       v1alpha1.MCPBackendSpec{Remote: &v1alpha1.RemoteBackend{}},
+	}
 	own := &apiv2.OperatorCondition{ObjectMeta: metav1.ObjectMeta{Namespace: "operators", Name: "vmcp-operator.v0.2.0"}}
-	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(s, own).Build()
+	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(s, b, remote, own).Build()
 	judged := 0
 	r := &operatorConditionReconciler{
 		reader: c, condition: olm.NewWithClient(c, olmtest.At(client.ObjectKeyFromObject(own))), announced: func() bool { return true },
-		examined: &examinations{}, interval: statementInterval, judged: func() { judged++ }, started: time.Now(),
+		servers: &examinations{}, backends: &examinations{}, interval: statementInterval, judged: func() { judged++ }, started: time.Now(),
 	}
 	_, err = r.Reconcile(t.Context(), reconcile.Request{})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(judged).To(BeZero(), "a server was not examined")
 
-	r.examined.note(s, &virtualMCPServerFacts{groupFound: true})
+	r.servers.note(s, nil, "", nil)
+	_, err = r.Reconcile(t.Context(), reconcile.Request{})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(judged).To(BeZero(), "a stdio server was not examined")
+
+	r.backends.note(b, nil, "", nil)
 	_, err = r.Reconcile(t.Context(), reconcile.Request{})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(judged).To(Equal(1))
@@ -257,7 +331,7 @@ func TestUpgradeableNamesFew(t *testing.T) {
 		operands = append(operands, operandAt(fmt.Sprintf("s%d", 9-i), midway))
 	}
 	got, _ := upgradeable(operands, anHourAgo, noon)
-	g.Expect(got.message).To(Equal("this version replaces the pods of 9 of 9 VirtualMCPServers: " +
+	g.Expect(got.message).To(Equal("this version replaces the pods of 9 of 9 VirtualMCPServers and stdio MCPBackends: " +
 		"team/s1, team/s2, team/s3, team/s4, team/s5 and 4 more"))
 }
 
@@ -267,7 +341,11 @@ func TestOperandsAvailable(t *testing.T) {
 		return func(o *operandState) { change(o.deployment) }
 	}
 	reporting := func(conditions ...metav1.Condition) func(*operandState) {
-		return func(o *operandState) { o.server.Status.Conditions = conditions }
+		return func(o *operandState) {
+			if s, ok := o.object.(*v1alpha1.VirtualMCPServer); ok {
+				s.Status.Conditions = conditions
+			}
+		}
 	}
 	silent := metav1.Condition{
 		Type: v1alpha1.ConditionRuntimeReporting, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonHeartbeatLost,
@@ -319,7 +397,8 @@ func TestExaminations(t *testing.T) {
 			change(s, f)
 		}
 		e := &examinations{}
-		e.note(s, f)
+		_, reason := f.obstacle(s)
+		e.note(s, f.deployment, reason, f.failedErr)
 		return e
 	}
 	failed := func(err error) *examinations {

@@ -140,7 +140,8 @@ func (r *VirtualMCPServerReconciler) Reconcile(ctx context.Context, req ctrl.Req
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	r.examined.note(scope.server, &scope.facts)
+	_, stalled := scope.facts.obstacle(scope.server)
+	r.examined.note(scope.server, scope.facts.deployment, stalled, scope.facts.failedErr)
 	result, err := outcome(scope.facts.failedErr)
 	if err != nil {
 		return ctrl.Result{}, err
