@@ -22,19 +22,16 @@ import (
 	"github.com/vmcp-dev/vmcp-operator/test/harness"
 )
 
-// gatewayPods selects the pods of all gateways, filesPods those of the stdio server behind them.
-const (
-	gatewayPods = "--selector=" + v1alpha1.VirtualMCPServerLabel
-	filesPods   = "--selector=" + v1alpha1.BackendLabel + "=files"
-)
+// operandPods selects the pods that the operator provisions: those of all gateways, and those of the servers behind them.
+const operandPods = v1alpha1.ManagedByLabel + "=" + v1alpha1.ManagedByValue
 
-// sampleInterval is how often the pods of the gateways are looked at.
+// sampleInterval is how often the pods are looked at.
 const sampleInterval = 250 * time.Millisecond
 
-// podsOf follows the pods of the gateways in a namespace until the test ends.
+// podsOf follows the pods of the gateways and servers in a namespace until the test ends.
 func podsOf(t *testing.T, namespace string) *harness.History[corev1.PodList] {
 	t.Helper()
-	query := url.Values{"labelSelector": {v1alpha1.VirtualMCPServerLabel}}
+	query := url.Values{"labelSelector": {operandPods}}
 	pods, err := harness.Sample[corev1.PodList](t.Context(), kubectl, "/api/v1/namespaces/"+namespace+"/pods?"+query.Encode(), sampleInterval)
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +58,7 @@ func openGates(t *testing.T, namespace string, may func(version string) bool) {
 				return
 			case <-tick.C:
 			}
-			pods, err := getRuntimePods(ctx, namespace)
+			pods, err := getRuntimePods(ctx, namespace, v1alpha1.VirtualMCPServerLabel)
 			if err != nil {
 				continue // the test waits for what comes of it
 			}
@@ -111,7 +108,8 @@ func periods(states []harness.State[corev1.PodList]) []period {
 	return list
 }
 
-// byVersion are the names of pods by the version of their runtime, which is the tag of its image. A pod that was told to end has been
+// byVersion are the names of pods by the version of their runtime, which is the tag of its image: the pods of gateways run it, those of a stdio
+// server have the bridge from it. Others have none, and are not among them. A pod that was told to end has been
 // replaced, and is not among them: it may take half a minute to let its last requests finish.
 func byVersion(list *corev1.PodList) map[string][]string {
 	pods := map[string][]string{}
@@ -120,7 +118,7 @@ func byVersion(list *corev1.PodList) map[string][]string {
 		if pod.DeletionTimestamp != nil {
 			continue
 		}
-		for _, container := range pod.Spec.Containers {
+		for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 			if _, tag, ok := strings.Cut(container.Image, "/vmcp-runtime:v"); ok {
 				pods[tag] = append(pods[tag], pod.Name)
 			}
@@ -144,11 +142,11 @@ func oneAtATime(t *testing.T, states []harness.State[corev1.PodList]) {
 	}
 }
 
-// awaitRuntime waits until all pods of the gateways in a namespace are of one version.
+// awaitRuntime waits until all pods of the gateways and stdio servers in a namespace are of one version.
 func awaitRuntime(t *testing.T, namespace, version string) {
 	t.Helper()
-	eventually(t, installLimit, "waiting for every pod of the gateways to be of "+version, func(ctx context.Context) error {
-		pods, err := getRuntimePods(ctx, namespace)
+	eventually(t, installLimit, "waiting for every pod with a runtime to be of "+version, func(ctx context.Context) error {
+		pods, err := getRuntimePods(ctx, namespace, operandPods)
 		if err == nil && (len(pods) != 1 || len(pods[version]) == 0) {
 			err = fmt.Errorf("the pods are %v", pods)
 		}
@@ -158,17 +156,17 @@ func awaitRuntime(t *testing.T, namespace, version string) {
 
 func runtimePods(t *testing.T, namespace string) map[string][]string {
 	t.Helper()
-	pods, err := getRuntimePods(t.Context(), namespace)
+	pods, err := getRuntimePods(t.Context(), namespace, operandPods)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return pods
 }
 
-// getRuntimePods are the pods of the gateways in a namespace, by version.
-func getRuntimePods(ctx context.Context, namespace string) (map[string][]string, error) {
+// getRuntimePods are the pods of a namespace that a selector of labels selects, by version.
+func getRuntimePods(ctx context.Context, namespace, selector string) (map[string][]string, error) {
 	list := &corev1.PodList{}
-	if err := kubectl.GetJSON(ctx, list, "--namespace", namespace, "pods", gatewayPods); err != nil {
+	if err := kubectl.GetJSON(ctx, list, "--namespace", namespace, "pods", "--selector="+selector); err != nil {
 		return nil, err
 	}
 	return byVersion(list), nil
