@@ -149,23 +149,41 @@ func (r *MCPBackendReconciler) provisionWorkload(ctx context.Context, b *v1alpha
 func (r *MCPBackendReconciler) deployWorkload(
 	ctx context.Context, b *v1alpha1.MCPBackend, want *appsv1ac.DeploymentApplyConfiguration,
 ) (*appsv1.Deployment, error) {
-	if hasBridge(b) {
-		live, err := r.findWorkload(ctx, b)
-		if err != nil {
+	if !hasBridge(b) {
+		if err := letGoOfReplicas(ctx, r.Client, b, want, 0); err != nil {
 			return nil, err
 		}
-		keepServedGeneration(want, live)
+		return ensure[appsv1.Deployment](ctx, r.Client, b, want, appsv1ac.ExtractDeployment)
 	}
-	if err := letGoOfReplicas(ctx, r.Client, b, want, 0); err != nil {
-		return nil, err
+	key := client.ObjectKey{Namespace: b.Namespace, Name: v1alpha1.WorkloadName(b.Name)}
+	var d *appsv1.Deployment
+	// The label is kept from the very object that the apply is decided on. After a conflict that is the API server's.
+	for _, reader := range []client.Reader{r.Client, r.Client.Live} {
+		live, err := find[appsv1.Deployment](ctx, reader, key)
+		if err != nil {
+			return nil, fmt.Errorf("reading Deployment %s: %w", key.Name, err)
+		}
+		keepServedGeneration(want, live)
+		if err := letGoOfReplicas(ctx, r.Client, b, want, 0); err != nil {
+			return nil, err
+		}
+		if d, err = ensureFrom(ctx, r.Client, b, live, want, appsv1ac.ExtractDeployment); err == nil {
+			break
+		}
+		if reader == r.Client.Live || !apierrors.IsConflict(err) {
+			return nil, err
+		}
 	}
 	// It shows the present template, and a status of it or of none.
-	d, err := ensure[appsv1.Deployment](ctx, r.Client, b, want, appsv1ac.ExtractDeployment)
-	if err != nil || !hasBridge(b) || servesGeneration(d, b.Generation) || deploymentVerdict(d).status != metav1.ConditionTrue {
-		return d, err
+	if servesGeneration(d, b.Generation) || deploymentVerdict(d).status != metav1.ConditionTrue {
+		return d, nil
 	}
 	setServedGeneration(want, b.Generation)
-	return ensure[appsv1.Deployment](ctx, r.Client, b, want, appsv1ac.ExtractDeployment)
+	labelled, err := ensureFrom(ctx, r.Client, b, d, want, appsv1ac.ExtractDeployment)
+	if apierrors.IsConflict(err) {
+		return d, nil // What changed it meanwhile wakes the controller.
+	}
+	return labelled, err
 }
 
 func (r *MCPBackendReconciler) observeWorkload(ctx context.Context, b *v1alpha1.MCPBackend, f *mcpBackendFacts) (err error) {

@@ -261,8 +261,9 @@ func TestServedGeneration(t *testing.T) {
 		return d.Labels
 	}
 	f.Expect(served()).To(HaveKeyWithValue("vmcp.dev/served-generation", "1"))
+	f.stop()
 	f.requests.forget()
-	f.restart()
+	f.start()
 	f.Consistently(f.requests.writes).Should(BeEmpty())
 
 	edit(f, "files", func(b *v1alpha1.MCPBackend) { b.Spec.Workload.Args = []string{"/data"} })

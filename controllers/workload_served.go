@@ -33,6 +33,7 @@ func setServedGeneration(want *appsv1ac.DeploymentApplyConfiguration, generation
 
 // keepServedGeneration wants what a live Deployment, which may be nil, says.
 func keepServedGeneration(want *appsv1ac.DeploymentApplyConfiguration, live *appsv1.Deployment) {
+	delete(want.Labels, servedGenerationLabel)
 	if live == nil {
 		return
 	}
