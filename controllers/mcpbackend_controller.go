@@ -145,45 +145,19 @@ func (r *MCPBackendReconciler) provisionWorkload(ctx context.Context, b *v1alpha
 }
 
 // deployWorkload applies the Deployment of a workload. Of one with a bridge it says which generation its pods have served, as soon as they
-// do: a rollout that comes later for the same generation has the operator for its cause.
+// do.
 func (r *MCPBackendReconciler) deployWorkload(
 	ctx context.Context, b *v1alpha1.MCPBackend, want *appsv1ac.DeploymentApplyConfiguration,
 ) (*appsv1.Deployment, error) {
-	if !hasBridge(b) {
-		if err := letGoOfReplicas(ctx, r.Client, b, want, 0); err != nil {
-			return nil, err
-		}
-		return ensure[appsv1.Deployment](ctx, r.Client, b, want, appsv1ac.ExtractDeployment)
-	}
-	key := client.ObjectKey{Namespace: b.Namespace, Name: v1alpha1.WorkloadName(b.Name)}
-	var d *appsv1.Deployment
-	// The label is kept from the very object that the apply is decided on. After a conflict that is the API server's.
-	for _, reader := range []client.Reader{r.Client, r.Client.Live} {
-		live, err := find[appsv1.Deployment](ctx, reader, key)
-		if err != nil {
-			return nil, fmt.Errorf("reading Deployment %s: %w", key.Name, err)
-		}
-		keepServedGeneration(want, live)
-		if err := letGoOfReplicas(ctx, r.Client, b, want, 0); err != nil {
-			return nil, err
-		}
-		if d, err = ensureFrom(ctx, r.Client, b, live, want, appsv1ac.ExtractDeployment); err == nil {
-			break
-		}
-		if reader == r.Client.Live || !apierrors.IsConflict(err) {
-			return nil, err
-		}
+	if err := letGoOfReplicas(ctx, r.Client, b, want, 0); err != nil {
+		return nil, err
 	}
 	// It shows the present template, and a status of it or of none.
-	if servesGeneration(d, b.Generation) || deploymentVerdict(d).status != metav1.ConditionTrue {
-		return d, nil
+	d, err := ensure[appsv1.Deployment](ctx, r.Client, b, want, appsv1ac.ExtractDeployment)
+	if err != nil || !hasBridge(b) || servesGeneration(d, b.Generation) || deploymentVerdict(d).status != metav1.ConditionTrue {
+		return d, err
 	}
-	setServedGeneration(want, b.Generation)
-	labelled, err := ensureFrom(ctx, r.Client, b, d, want, appsv1ac.ExtractDeployment)
-	if apierrors.IsConflict(err) {
-		return d, nil // What changed it meanwhile wakes the controller.
-	}
-	return labelled, err
+	return d, noteServedGeneration(ctx, r.Client, d, b.Generation)
 }
 
 func (r *MCPBackendReconciler) observeWorkload(ctx context.Context, b *v1alpha1.MCPBackend, f *mcpBackendFacts) (err error) {

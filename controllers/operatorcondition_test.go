@@ -271,9 +271,6 @@ func TestServedGeneration(t *testing.T) {
 	f.Expect(served()).To(HaveKeyWithValue("vmcp.dev/served-generation", "1"))
 	o.rollsOut("files")
 	f.Expect(served()).To(HaveKeyWithValue("vmcp.dev/served-generation", "2"))
-
-	edit(f, "files", func(b *v1alpha1.MCPBackend) { b.Spec.Transport = v1alpha1.TransportStreamableHTTP })
-	f.Eventually(served).ShouldNot(HaveKey("vmcp.dev/served-generation"))
 }
 
 func TestNothingIsToldWithoutOLM(t *testing.T) {

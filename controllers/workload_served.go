@@ -4,18 +4,26 @@
 package controllers
 
 import (
+	"context"
+	"fmt"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/vmcp-dev/vmcp-operator/api/v1alpha1"
 )
 
 // servedGenerationLabel says on the Deployment of a stdio server which generation of its MCPBackend every pod has run last. The status
 // of an MCPBackend does not: its observedGeneration rises when the spec is provisioned, before pods are. It is a label, because another
-// annotation of a Deployment would be a new generation of it to the API server.
-const servedGenerationLabel = "vmcp.dev/served-generation"
+// annotation of a Deployment would be a new generation of it to the API server; and it has a field manager of its own, so that applying the
+// rest neither needs to know it nor takes it away.
+const (
+	servedGenerationLabel   = "vmcp.dev/served-generation"
+	servedGenerationManager = v1alpha1.OperatorFieldManager + "-served-generation"
+)
 
 // hasBridge says whether the pods of a backend hold the runtime's binary, so that another version of the operator replaces them.
 func hasBridge(b *v1alpha1.MCPBackend) bool {
@@ -27,17 +35,14 @@ func servesGeneration(d *appsv1.Deployment, generation int64) bool {
 	return d != nil && d.Labels[servedGenerationLabel] == strconv.FormatInt(generation, 10)
 }
 
-func setServedGeneration(want *appsv1ac.DeploymentApplyConfiguration, generation int64) {
-	want.WithLabels(map[string]string{servedGenerationLabel: strconv.FormatInt(generation, 10)})
-}
-
-// keepServedGeneration wants what a live Deployment, which may be nil, says.
-func keepServedGeneration(want *appsv1ac.DeploymentApplyConfiguration, live *appsv1.Deployment) {
-	delete(want.Labels, servedGenerationLabel)
-	if live == nil {
-		return
+// noteServedGeneration says on a Deployment which generation its pods have served: a rollout that comes later for the same generation has
+// the operator for its cause. What changed it meanwhile wakes the controller, which then looks again.
+func noteServedGeneration(ctx context.Context, c client.Client, d *appsv1.Deployment, generation int64) error {
+	err := c.Apply(ctx, appsv1ac.Deployment(d.Name, d.Namespace).WithUID(d.UID).WithResourceVersion(d.ResourceVersion).
+		WithLabels(map[string]string{servedGenerationLabel: strconv.FormatInt(generation, 10)}),
+		client.FieldOwner(servedGenerationManager), client.ForceOwnership)
+	if err != nil && !apierrors.IsConflict(err) {
+		return fmt.Errorf("labelling Deployment %s: %w", d.Name, err)
 	}
-	if served, ok := live.Labels[servedGenerationLabel]; ok {
-		want.WithLabels(map[string]string{servedGenerationLabel: served})
-	}
+	return nil
 }
