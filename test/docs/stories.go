@@ -135,7 +135,7 @@ func Ours(object string, namespaces []string) bool {
 	case "namespace":
 		return slices.Contains(namespaces, name)
 	case "clusterrole", "clusterrolebinding":
-		return strings.Contains(name, "vmcp")
+		return strings.Contains(name, "vmcp-operator") || strings.Contains(name, ".vmcp.dev")
 	case "operator": // OLM calls it PACKAGE.NAMESPACE
 		_, namespace, _ := strings.Cut(name, ".")
 		return slices.Contains(namespaces, namespace)
