@@ -33,13 +33,33 @@ const (
 	background        = "<!-- goes on in the background -->"
 )
 
+// mark is what the line before a block says of it.
+type mark struct {
+	exempt     string
+	background bool
+}
+
+// read reads a line that is one of those, and says whether it is.
+func (m *mark) read(line string) bool {
+	switch {
+	case strings.HasPrefix(line, exempt):
+		m.exempt = strings.TrimSuffix(strings.TrimPrefix(line, exempt), exemptEnd)
+	case line == background:
+		m.background = true
+	default:
+		return false
+	}
+	return true
+}
+
 // Blocks are the blocks of a page that say that they are for a shell. One is exempt if "(not run by a test: REASON)" stands on the line before
 // it, for readers to see. Commands are in such blocks only: a console session, whose commands nobody would run, is an error.
 func Blocks(page, markdown string) ([]Block, error) {
 	var blocks []Block
-	var section, reason, language string
+	var section, language string
 	var inside []string
-	open, behind := false, false
+	var said mark
+	open := false
 	for i, line := range strings.Split(markdown, "\n") {
 		switch {
 		case open && strings.TrimSpace(line) == fence:
@@ -47,14 +67,14 @@ func Blocks(page, markdown string) ([]Block, error) {
 			if language != "sh" {
 				continue
 			}
-			if behind && len(inside) != 1 {
+			if said.background && len(inside) != 1 {
 				return nil, fmt.Errorf("%s:%d: one command goes on in the background, here are %d lines", page, i+1, len(inside))
 			}
 			blocks = append(blocks, Block{
 				Page: page, Line: i - len(inside) + 1, Section: section, Commands: strings.Join(inside, "\n") + "\n",
-				Exempt: reason, Background: behind,
+				Exempt: said.exempt, Background: said.background,
 			})
-			reason, behind = "", false
+			said = mark{}
 		case open:
 			inside = append(inside, line)
 		case strings.HasPrefix(line, fence):
@@ -62,17 +82,14 @@ func Blocks(page, markdown string) ([]Block, error) {
 			if language == "console" || language == "bash" || language == "shell" {
 				return nil, fmt.Errorf("%s:%d: commands stand in blocks of sh, not of %s", page, i+1, language)
 			}
-		case strings.HasPrefix(line, exempt):
-			reason = strings.TrimSuffix(strings.TrimPrefix(line, exempt), exemptEnd)
-		case line == background:
-			behind = true
+		case said.read(line):
 		case strings.HasPrefix(line, "#"):
 			section = strings.TrimLeft(line, "# ")
-		case (reason != "" || behind) && strings.TrimSpace(line) != "":
+		case said != (mark{}) && strings.TrimSpace(line) != "":
 			return nil, fmt.Errorf("%s:%d: the block has to follow on the next line", page, i+1)
 		}
 	}
-	if open || reason != "" || behind {
+	if open || said != (mark{}) {
 		return nil, fmt.Errorf("%s: ends within a block, or before one", page)
 	}
 	return blocks, nil
