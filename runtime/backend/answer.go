@@ -114,7 +114,7 @@ func (x *exchange) message(raw []byte) (*relay.Answer, error) {
 		return nil, x.client.notMCP(x.method, "an event that is no JSON-RPC message")
 	case !m.Kind.IsResponse():
 		return nil, x.take(m)
-	case !x.isMine(m) && (m.Kind != rpc.Failure || rpc.Token(m.ID.Of(m.Raw)) != ""):
+	case !x.mayBeMine(m):
 		return nil, nil //nolint:nilnil // the response to another request
 	}
 	b := newBuffer()

@@ -118,6 +118,11 @@ func (x *exchange) finish() {
 // isMine says whether a response answers the request.
 func (x *exchange) isMine(m rpc.Message) bool { return bytes.Equal(m.ID.Of(m.Raw), x.idText) }
 
+// mayBeMine is isMine, or a failure with the id of no request, as servers answer what they could not read.
+func (x *exchange) mayBeMine(m rpc.Message) bool {
+	return x.isMine(m) || m.Kind == rpc.Failure && rpc.Token(m.ID.Of(m.Raw)) == ""
+}
+
 // take gives a notification or a request of the backend, which came on the stream of x, to whom it concerns.
 func (x *exchange) take(m rpc.Message) error {
 	if m.Kind == rpc.Request {

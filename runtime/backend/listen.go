@@ -300,7 +300,7 @@ func (c *Client) acknowledged(x *exchange, v *verdict, filter string) (*listenSt
 		m, err := rpc.Parse(event.Data)
 		switch {
 		case err != nil:
-		case m.Kind == rpc.Failure && x.isMine(m):
+		case m.Kind == rpc.Failure && x.mayBeMine(m):
 			_ = response.Body.Close()
 			return nil, c.errorOf(methodListen, m)
 		case m.Method == methodAcknowledged:

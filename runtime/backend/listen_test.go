@@ -62,3 +62,18 @@ func TestModern_ARefusalOfTheStreamIsRedacted(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A refusal that names no request is the answer at once, though the stream goes on.
+func TestModern_ARefusalOfTheStreamWithoutAnID(t *testing.T) {
+	s, url := newModern(t, only("subscriptions/listen", func(w http.ResponseWriter, r *http.Request, _ request) {
+		event(w, data(`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"not understood"}}`))
+		<-r.Context().Done()
+	}))
+	s.capabilities = `{"resources":{"subscribe":true}}`
+	c := newClient(t, url, v1alpha1.TransportStreamableHTTP, backend.Limits{})
+	err := c.WatchResource(deadline(t, 5*time.Second), "x://a", func(rpc.Message) {})
+	var e *backend.RPCError
+	if !errors.As(err, &e) || e.Message != "not understood" {
+		t.Errorf("got %v", err)
+	}
+}
