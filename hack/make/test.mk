@@ -12,7 +12,7 @@ TEST_ENV      := CGO_ENABLED=0
 endif
 
 # Modules whose tests are part of "make test": the product's, and those of our tools that have tests.
-TEST_MODULES := . hack/cluster hack/images test/kstatus
+TEST_MODULES := . hack/cluster hack/images test/alerts test/kstatus
 TEST_TIMEOUT ?= 10m
 
 .PHONY: test

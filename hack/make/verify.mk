@@ -1,7 +1,7 @@
 ##@ Verify
 
 # Modules whose Go code is linted; formatting, tidiness and text are checked in all of them.
-LINT_MODULES := $(patsubst %/.,%,$(patsubst ./%,%,$(foreach m,. hack/cluster hack/images hack/demo test/kstatus,$(if $(wildcard $m/go.mod),$m))))
+LINT_MODULES := $(patsubst %/.,%,$(patsubst ./%,%,$(foreach m,. hack/cluster hack/images hack/demo test/alerts test/kstatus,$(if $(wildcard $m/go.mod),$m))))
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Lint the Go code of every module; .golangci.yml says with what, and why.
