@@ -96,10 +96,10 @@ func Blocks(page, markdown string) ([]Block, error) {
 }
 
 // Script runs blocks in one shell, as a reader has it: a variable of one block is there in the next. It ends with the first command that
-// fails, and takes along what goes on in the background.
+// fails, and takes along what goes on in the background: by SIGKILL, because a shell that has not yet become the command can miss another.
 func Script(blocks []Block) string {
 	script := &strings.Builder{}
-	script.WriteString("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n")
+	script.WriteString("set -euo pipefail\ntrap 'kill -KILL $(jobs -p) 2>/dev/null || true' EXIT\n")
 	for _, b := range blocks {
 		if b.Exempt != "" {
 			continue

@@ -79,7 +79,7 @@ func TestScript(t *testing.T) {
 		"what is in the background goes on, and can be ended": {
 			blocks: []docs.Block{
 				{Page: "p", Line: 1, Commands: "sleep 300\n", Background: true},
-				{Page: "p", Line: 2, Commands: "kill -0 $!\necho b\nkill $!\nwait $! || true\necho c\n"},
+				{Page: "p", Line: 2, Commands: "kill -0 $!\necho b\nkill -KILL $!\nwait $! || true\necho c\n"},
 			},
 			want: "### p:1\n### p:2\nb\nc\n",
 		},
