@@ -188,6 +188,8 @@ func eventually(t *testing.T, limit time.Duration, what string, condition func(c
 var gatewayNames = []string{"team", "plain"}
 
 // gatewayManifests are these gateways over the demo's everything-server and its filesystem server.
+// The servers ask for a share of the processor, as the gateways do by default: without one the kernel lets a pod starve for seconds while
+// this machine is busy with anything else.
 func gatewayManifests(namespace string) string {
 	image := func(server string) string {
 		return fmt.Sprintf("%s/demo-%s-mcp:%s", setting.ImageRegistry, server, setting.ImageTag)
@@ -203,7 +205,12 @@ metadata: {name: everything, namespace: NAMESPACE}
 spec:
   groupRef: {name: team}
   transport: streamable-http
-  workload: {image: EVERYTHING, args: [-http, ":8080"], port: 8080, path: /mcp}
+  workload:
+    image: EVERYTHING
+    args: [-http, ":8080"]
+    port: 8080
+    path: /mcp
+    resources: {requests: {cpu: 100m, memory: 64Mi}}
 ---
 apiVersion: vmcp.dev/v1alpha1
 kind: MCPBackend
@@ -214,6 +221,7 @@ spec:
   workload:
     image: FILES
     command: [/mcp-filesystem-server, /scratch]
+    resources: {requests: {cpu: 100m, memory: 64Mi}}
     volumes: [{name: scratch, emptyDir: {}}]
     volumeMounts: [{name: scratch, mountPath: /scratch}]
 ---
