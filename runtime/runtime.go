@@ -36,11 +36,10 @@ const (
 	drainTimeout = 30 * time.Second
 	// leaveTimeout is the part of it in which clients are served.
 	leaveTimeout = 25 * time.Second
-	// readHeaderTimeout and idleTimeout bound what a client can hold for nothing. Neither reading a body nor writing an answer has a
-	// timeout of the server's: an MCP stream lives as long as its session.
-	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 120 * time.Second
-	maxHeaderBytes    = 64 << 10
+	// idleTimeout bounds what a client can hold for nothing, headers that never end included. Neither reading a body nor writing an answer
+	// has a timeout of the server's: an MCP stream lives as long as its session.
+	idleTimeout    = 120 * time.Second
+	maxHeaderBytes = 64 << 10
 )
 
 // Options says what a runtime serves, where, and to whom it reports. All fields without a remark are required.
@@ -180,7 +179,7 @@ func listen(ctx context.Context, address, what string) (net.Listener, error) {
 func newServer(handler http.Handler, logger *slog.Logger) *graceful.Server {
 	return &graceful.Server{Server: http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: readHeaderTimeout,
+		ReadHeaderTimeout: idleTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),

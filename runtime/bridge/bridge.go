@@ -38,6 +38,8 @@ const (
 const (
 	// drainTimeout is the default of DrainTimeout.
 	drainTimeout = 15 * time.Second
+	// idleTimeout is how long a connection is kept for a request. Gateways give up theirs before.
+	idleTimeout = 2 * time.Minute
 	// endTimeout is how long it takes at most to end processes, all at the same time.
 	endTimeout = graceAfterClose + graceAfterTerm + graceForOutput
 	// lastAnswers is for clients to get the answers of calls that ended with their processes.
@@ -246,8 +248,8 @@ func (b *Bridge) Serve(ctx context.Context, listener net.Listener) error {
 
 	server := &graceful.Server{Server: http.Server{
 		Handler:           b,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		ReadHeaderTimeout: idleTimeout,
+		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}}
 	failed := make(chan error, 1)

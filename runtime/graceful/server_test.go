@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -328,4 +329,27 @@ func TestConnections(t *testing.T) {
 			t.Errorf("it got %q, %v; want an end without an answer", answer, err)
 		}
 	})
+}
+
+// A connection that a client has opened to spare stays until it is used.
+func TestServeKeepsSpareConnections(t *testing.T) {
+	t.Parallel()
+	address := serveWith(t, &graceful.Server{Server: http.Server{
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
+		ReadHeaderTimeout: 10 * time.Millisecond, IdleTimeout: time.Minute,
+	}})
+	c := dial(t, address)
+	if err := c.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("a connection without a request ended with %v", err)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	c.send(t)
+	if err := c.receive(); err != nil {
+		t.Errorf("its first request was lost: %v", err)
+	}
 }
