@@ -33,13 +33,14 @@ const (
 	maxLogLine = 64 << 10
 )
 
+// idleTimeout is how long a connection is kept for a request. Gateways give up theirs before.
+const idleTimeout = 2 * time.Minute
+
 // The times of an end, which come one after another. In a pod of the operator's, with a ShutdownDelay of 5 seconds, they add up to 26 of the 30
 // seconds after which Kubernetes kills it: calls have nearly as long as the gateway, which waits 25 seconds in all, lets them have.
 const (
 	// drainTimeout is the default of DrainTimeout.
 	drainTimeout = 15 * time.Second
-	// idleTimeout is how long a connection is kept for a request. Gateways give up theirs before.
-	idleTimeout = 2 * time.Minute
 	// endTimeout is how long it takes at most to end processes, all at the same time.
 	endTimeout = graceAfterClose + graceAfterTerm + graceForOutput
 	// lastAnswers is for clients to get the answers of calls that ended with their processes.
