@@ -84,7 +84,9 @@ const leftTimeout = time.Minute
 func left(ctx context.Context, t *testing.T, namespaces, kinds []string) string {
 	t.Helper()
 	kinds = append([]string{"customresourcedefinitions", "namespaces", "clusterroles", "clusterrolebindings"}, kinds...)
-	for end := time.Now().Add(leftTimeout); ; time.Sleep(time.Second) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for end := time.Now().Add(leftTimeout); ; <-tick.C {
 		list, err := exec.CommandContext(ctx, "kubectl", "get", strings.Join(kinds, ","), "--output=name").Output()
 		if err != nil {
 			t.Fatalf("listing what is the cluster's: %v", err)
