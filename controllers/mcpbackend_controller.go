@@ -160,22 +160,16 @@ func (r *MCPBackendReconciler) deployWorkload(
 	return d, noteServedGeneration(ctx, r.Client, d, b.Generation)
 }
 
-func (r *MCPBackendReconciler) observeWorkload(ctx context.Context, b *v1alpha1.MCPBackend, f *mcpBackendFacts) (err error) {
-	f.deployment, err = r.findWorkload(ctx, b)
-	return err
-}
-
-// findWorkload is the Deployment of a backend as the cache has it, or nil if there is none of its own.
-func (r *MCPBackendReconciler) findWorkload(ctx context.Context, b *v1alpha1.MCPBackend) (*appsv1.Deployment, error) {
+func (r *MCPBackendReconciler) observeWorkload(ctx context.Context, b *v1alpha1.MCPBackend, f *mcpBackendFacts) error {
 	name := v1alpha1.WorkloadName(b.Name)
 	d, err := find[appsv1.Deployment](ctx, r.Client, client.ObjectKey{Namespace: b.Namespace, Name: name})
 	if err != nil {
-		return nil, fmt.Errorf("reading Deployment %s: %w", name, err)
+		return fmt.Errorf("reading Deployment %s: %w", name, err)
 	}
-	if d == nil || !metav1.IsControlledBy(d, b) {
-		return nil, nil
+	if d != nil && metav1.IsControlledBy(d, b) {
+		f.deployment = d
 	}
-	return d, nil
+	return nil
 }
 
 // serviceAccountRefusal says why the workload may not run under the ServiceAccount that it names. Whoever may create an MCPBackend

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-
-	"github.com/vmcp-dev/vmcp-operator/runtime/rpc"
 )
 
 // RPCError is a JSON-RPC error that a backend answered with. Data is the backend's own JSON, nil if it sent none.
@@ -77,16 +75,6 @@ type NotMCPError struct {
 // Error implements error.
 func (e *NotMCPError) Error() string {
 	return fmt.Sprintf("%s answered %s with something that is not MCP: %s", e.Endpoint, requestOf(e.Method), e.Problem)
-}
-
-// errorOf is the error in a failure that the backend answered a request with, without the credentials. What is no JSON-RPC error is a
-// *NotMCPError.
-func (c *Client) errorOf(method string, m rpc.Message) error {
-	e := parseRPCError(m.Raw)
-	if e == nil { // not to be returned: as an error it is not nil
-		return c.notMCP(method, "a malformed error")
-	}
-	return c.redacted(e)
 }
 
 // redirectError is a redirect that must not be followed.

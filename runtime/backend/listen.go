@@ -302,7 +302,8 @@ func (c *Client) acknowledged(x *exchange, v *verdict, filter string) (*listenSt
 		case err != nil:
 		case m.Kind == rpc.Failure && x.mayBeMine(m):
 			_ = response.Body.Close()
-			return nil, c.errorOf(methodListen, m)
+			_, err = resultOf(x.message(event.Data))
+			return nil, err
 		case m.Method == methodAcknowledged:
 			var params struct {
 				Notifications struct {
