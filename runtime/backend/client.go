@@ -172,7 +172,7 @@ func NewClient(t Target, opts Options) *Client {
 	}
 	c.log = c.log.With("backend", t.Key.String())
 	if c.transport == nil {
-		c.pool = newPool()
+		c.pool = newPool(idleFor(t.URL))
 		c.transport = c.pool
 	}
 	if t.Auth != (auth.Strategy{}) {

@@ -30,12 +30,18 @@ const (
 	// pingAfter is how long a connection of HTTP/2 may be silent, and pingTimeout how long the answer to a ping may take then.
 	pingAfter   = 15 * time.Second
 	pingTimeout = 10 * time.Second
+	// idleTimeout and idleTimeoutTLS are how long a connection is kept that no request uses. The client has to be the first to close it: what it
+	// sends while the server does is lost. Servers of MCP mostly run on Node.js or uvicorn, which close after 5 s; in front of one that speaks
+	// TLS there mostly is a proxy, of which few keep connections for less than a minute, and a new connection costs more.
+	idleTimeout    = 4 * time.Second
+	idleTimeoutTLS = 55 * time.Second
 	// headerReplayable, when it is there, lets net/http send a POST again whose connection broke before any answer. Without a value it
 	// is not sent itself.
 	headerReplayable = "Idempotency-Key"
 )
 
-func newTransport() *http.Transport {
+// newTransport makes the connections to a backend; idle is how long one is kept that no request uses.
+func newTransport(idle time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&dialer{net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}}).DialContext,
@@ -44,7 +50,7 @@ func newTransport() *http.Transport {
 		ExpectContinueTimeout: time.Second,
 		// There is no bound on the connections in use: sessions hold streams, and a reply to a call's question must not wait for the call.
 		MaxIdleConnsPerHost:    256,
-		IdleConnTimeout:        90 * time.Second,
+		IdleConnTimeout:        idle,
 		MaxResponseHeaderBytes: 256 << 10,
 		// The bound on an answer is one on what is read and on what is held; and most backends are next door.
 		DisableCompression: true,
@@ -80,13 +86,13 @@ func replayable(h http.Header) http.Header {
 	return h
 }
 
-// do sends an HTTP request, with the trail of ctx, and follows redirects within the host. The header is not changed. A failure comes as
-// *url.Error.
+// do sends an HTTP request, with the trail of ctx, and follows redirects within the host. What met a connection that the server had closed is
+// sent again. The header is not changed. A failure comes as *url.Error.
 func (c *Client) do(ctx context.Context, method string, u *url.URL, header http.Header, body *payload) (*http.Response, error) {
 	if trail := trailIn(ctx); len(trail) > 0 && c.id != "" {
 		header = trail.leave(header, c.id)
 	}
-	for hops := 1; ; hops++ {
+	for hops, tries := 1, 1; ; {
 		r := (&http.Request{
 			Method: method, URL: u, Host: u.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		}).WithContext(ctx)
@@ -95,6 +101,9 @@ func (c *Client) do(ctx context.Context, method string, u *url.URL, header http.
 		}
 		response, err := c.transport.RoundTrip(r)
 		if err != nil {
+			if tries++; tries <= maxTries && closedWhileIdle(err) {
+				continue
+			}
 			return nil, c.httpError(method, u, err)
 		}
 		if answered := answeredIn(ctx); answered != nil {
@@ -108,7 +117,14 @@ func (c *Client) do(ctx context.Context, method string, u *url.URL, header http.
 		if u, err = follow(r, response.StatusCode, location, hops); err != nil {
 			return nil, err
 		}
+		hops++
 	}
+}
+
+// closedWhileIdle says that the server had closed a connection before the request was begun on it. net/http has no type for that, and by itself
+// sends only what may be sent twice again.
+func closedWhileIdle(err error) bool {
+	return strings.HasSuffix(err.Error(), "http: server closed idle connection")
 }
 
 // httpError says at which address something failed; Classify looks for it.

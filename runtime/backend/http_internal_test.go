@@ -90,7 +90,7 @@ func TestTransport_GivesUpASilentConnection(t *testing.T) {
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	between := newSilencer(t, server.Listener.Addr().String())
-	transport := newTransport()
+	transport := newTransport(time.Minute)
 	t.Cleanup(transport.CloseIdleConnections)
 	transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	transport.TLSClientConfig.NextProtos = nil

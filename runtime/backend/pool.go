@@ -5,19 +5,30 @@ package backend
 
 import (
 	"net/http"
+	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // pool are the connections to a backend. Those that there are can be left to the requests that have them: what is sent from then on goes over
 // others.
 type pool struct {
+	idle              time.Duration // how long a connection is kept that no request uses
 	current, previous atomic.Pointer[http.Transport]
 }
 
-func newPool() *pool {
-	p := &pool{}
-	p.current.Store(newTransport())
+func newPool(idle time.Duration) *pool {
+	p := &pool{idle: idle}
+	p.current.Store(newTransport(idle))
 	return p
+}
+
+// idleFor is how long connections to an address are kept that no request uses.
+func idleFor(address string) time.Duration {
+	if scheme, _, _ := strings.Cut(address, ":"); strings.EqualFold(scheme, "https") {
+		return idleTimeoutTLS
+	}
+	return idleTimeout
 }
 
 func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -38,7 +49,7 @@ func (p *pool) renew(old *http.Transport) {
 	if p == nil || p.current.Load() != old {
 		return
 	}
-	next := newTransport()
+	next := newTransport(p.idle)
 	if !p.current.CompareAndSwap(old, next) {
 		return
 	}
