@@ -207,6 +207,52 @@ func TestLegacy_ASubscriptionThatLapsedIsMadeAgain(t *testing.T) {
 	}
 }
 
+// TestWatchResource_ThatLapsedIsMadeAgain has a backend refuse a subscription when the session that all share is opened anew, and once more
+// when somebody else wants the same. Those who had it before hear of the gap when it is there again.
+func TestWatchResource_ThatLapsedIsMadeAgain(t *testing.T) {
+	s := newScripted(t)
+	s.capabilities = `{"tools":{},"resources":{"subscribe":true}}`
+	for _, method := range []string{"tools/call", "resources/subscribe", "resources/unsubscribe"} {
+		s.answers[method] = func(request) string { return `{}` }
+	}
+	var refusals atomic.Int32
+	s.before = func(w http.ResponseWriter, r *http.Request, m request) bool {
+		if m.Method != "resources/subscribe" || r.Header.Get("Mcp-Session-Id") != "session-2" || refusals.Add(1) > 2 {
+			return false
+		}
+		failure(w, m, http.StatusOK, -32603, "null")
+		return true
+	}
+	c := newClient(t, s.URL, v1alpha1.TransportStreamableHTTP, backend.Limits{})
+	ctx := deadline(t, 20*time.Second)
+	var told atomic.Int32
+	watch := func(heard *atomic.Int32) error {
+		return c.WatchResource(ctx, "x://a", func(rpc.Message) { heard.Add(1) })
+	}
+	if err := watch(&told); err != nil {
+		t.Fatal(err)
+	}
+	s.forget()
+	answer, err := c.Exchange(ctx, message(t, relay.Legacy, "tools/call", `{"name":"a"}`), nil)
+	result(t, answer, err)
+	eventually(t, "the first hears that it may have missed something", func() bool { return told.Load() == 1 })
+	var refused, second, third atomic.Int32
+	if err := watch(&refused); err == nil {
+		t.Error("a subscription is said to be there that the backend refused twice")
+	}
+	for _, heard := range []*atomic.Int32{&second, &third} { // of which the backend needs to hear once
+		if err := watch(heard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if told.Load() != 2 || refused.Load() != 0 {
+		t.Errorf("the first heard %d times of a gap, and one who was refused %d times", told.Load(), refused.Load())
+	}
+	if n := s.count("resources/subscribe"); n != 4 {
+		t.Errorf("%d subscriptions", n)
+	}
+}
+
 // TestEra_ASubscriptionThatLapsedIsMadeAgain has a backend refuse the subscription when it has become one of the modern era.
 func TestEra_ASubscriptionThatLapsedIsMadeAgain(t *testing.T) {
 	old := newScripted(t)

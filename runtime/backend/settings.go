@@ -73,12 +73,16 @@ func (s *session) restore(l *legacy) {
 	if level != "" && l.capabilities.Logging != nil {
 		_, goOn = set(methodSetLevel, levelParams(level))
 	}
+	lapse := s.lapse
+	if s.shared {
+		lapse = s.client.watches.lapse
+	}
 	for _, uri := range uris {
 		made := false
 		if goOn {
 			made, goOn = set(methodSubscribe, uriParams(uri))
 		}
-		s.lapse(uri, !made)
+		lapse(uri, !made)
 	}
 }
 

@@ -30,27 +30,37 @@ type watch struct {
 	callbacks map[int]func(rpc.Message)
 	// held says that a session of the legacy era has been told of it, so that the next one has to be.
 	held bool
-	// agreed is closed once the backend has answered, with err.
-	agreed chan struct{}
-	err    error
+	// agreed says that the backend once agreed; lapsed, that there is no subscription at present, though it did.
+	agreed, lapsed bool
+	// latest is what the backend was asked last.
+	latest *agreement
 }
 
-// add registers a callback. fresh says that the resource was not watched before.
-func (w *watches) add(uri string, updated func(rpc.Message)) (entry *watch, id int, fresh bool) {
+// agreement is what a backend says to a subscription.
+type agreement struct {
+	reached chan struct{} // closed once the backend has answered, with err
+	err     error
+}
+
+// add registers a callback. fresh says that the backend has to be asked: the resource was not watched before, or the watch has lapsed.
+func (w *watches) add(uri string, updated func(rpc.Message)) (entry *watch, id int, asked *agreement, fresh bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.by == nil {
 		w.by = map[string]*watch{}
 	}
 	entry = w.by[uri]
-	if fresh = entry == nil; fresh {
-		entry = &watch{uri: uri, callbacks: map[int]func(rpc.Message){}, agreed: make(chan struct{})}
+	if entry == nil {
+		entry = &watch{uri: uri, callbacks: map[int]func(rpc.Message){}}
 		w.by[uri] = entry
 		w.generation++
 	}
+	if fresh = entry.latest == nil || entry.lapsed; fresh {
+		entry.latest, entry.lapsed = &agreement{reached: make(chan struct{})}, false
+	}
 	w.next++
 	entry.callbacks[w.next] = updated
-	return entry, w.next, fresh
+	return entry, w.next, entry.latest, fresh
 }
 
 // remove takes a callback out, and says whether that was the last one.
@@ -66,16 +76,33 @@ func (w *watches) remove(entry *watch, id int) (last bool) {
 	return true
 }
 
-// refuse ends a watch that the backend did not agree to.
-func (w *watches) refuse(entry *watch, err error) {
+// settle takes what the backend said to a watch, and says whether it has agreed anew. A watch that it never agreed to ends; one that it did is
+// tried again when the session is opened anew, or somebody else wants it.
+func (w *watches) settle(entry *watch, asked *agreement, err error) (again bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.by[entry.uri] == entry {
+	defer close(asked.reached)
+	asked.err = err
+	again = entry.agreed && err == nil
+	switch {
+	case err == nil:
+		entry.agreed, entry.lapsed = true, false
+	case entry.agreed:
+		entry.lapsed = true
+	case w.by[entry.uri] == entry:
 		delete(w.by, entry.uri)
 		w.generation++
 	}
-	entry.err = err
-	close(entry.agreed)
+	return again
+}
+
+// lapse notes whether a watch could not be made again.
+func (w *watches) lapse(uri string, lapsed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if entry := w.by[uri]; entry != nil {
+		entry.lapsed = lapsed
+	}
 }
 
 // hold notes that a session is told of a watch, and says whether there is still one.
@@ -173,9 +200,9 @@ func (c *Client) watch(ctx, life context.Context, uri string, updated func(m rpc
 	if err != nil {
 		return err
 	}
-	entry, id, fresh := c.watches.add(uri, updated)
-	if fresh && !c.inBackground(func() { c.subscribe(v, entry) }) {
-		c.watches.refuse(entry, errClosed)
+	entry, id, asked, fresh := c.watches.add(uri, updated)
+	if fresh && !c.inBackground(func() { c.subscribe(v, entry, asked) }) {
+		c.watches.settle(entry, asked, errClosed)
 	}
 	remove := func() {
 		if c.watches.remove(entry, id) {
@@ -183,9 +210,10 @@ func (c *Client) watch(ctx, life context.Context, uri string, updated func(m rpc
 		}
 	}
 	select {
-	case <-entry.agreed:
-		if entry.err != nil {
-			return entry.err
+	case <-asked.reached:
+		if asked.err != nil {
+			remove()
+			return asked.err
 		}
 	case <-ctx.Done():
 		remove()
@@ -211,7 +239,9 @@ func (c *Client) follow(v *verdict) {
 	}
 	uris, _ := c.watches.wanted()
 	for _, uri := range uris {
-		if err := c.syncSubscription(ctx, uri); err != nil {
+		err := c.syncSubscription(ctx, uri)
+		c.watches.lapse(uri, err != nil)
+		if err != nil {
 			c.log.Warn("a subscription was lost when the backend changed the era", "error", c.Classify(err).Message)
 		}
 	}
@@ -221,8 +251,8 @@ func (c *Client) follow(v *verdict) {
 // errNotWatched is a backend that has no subscriptions, or none of a resource.
 var errNotWatched = &RPCError{Code: CodeMethodNotFound, Message: "the backend does not tell of changes of this resource"}
 
-// subscribe has the backend agree to a watch.
-func (c *Client) subscribe(v *verdict, entry *watch) {
+// subscribe has the backend agree to a watch. Those who had it before may have missed something.
+func (c *Client) subscribe(v *verdict, entry *watch, asked *agreement) {
 	ctx, cancel := context.WithTimeout(c.life, subscribeTimeout)
 	defer cancel()
 	var err error
@@ -231,11 +261,9 @@ func (c *Client) subscribe(v *verdict, entry *watch) {
 	} else {
 		err = c.syncSubscription(ctx, entry.uri)
 	}
-	if err != nil {
-		c.watches.refuse(entry, err)
-		return
+	if c.watches.settle(entry, asked, err) {
+		c.watches.tell(resourceUpdated(entry.uri))
 	}
-	close(entry.agreed)
 }
 
 // unsubscribe ends the subscription that nobody needs any more.
