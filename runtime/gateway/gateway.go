@@ -173,7 +173,7 @@ func (g *Gateway) announce() {
 func (g *Gateway) Retire() { g.retired.Store(true) }
 
 // Drain ends the open streams at once and lets the requests in flight end until ctx does, but no longer than 25 s, then ends those as well.
-// Requests that come meanwhile are served; new streams of sessions get 503.
+// Requests that come meanwhile are served; new streams of sessions end as they begin.
 func (g *Gateway) Drain(ctx context.Context) error {
 	g.endStreams()
 	return g.await(ctx)
@@ -192,6 +192,15 @@ func (g *Gateway) Close(ctx context.Context) error {
 func (g *Gateway) endStreams() {
 	g.Retire()
 	g.closed.Do(func() { close(g.closing) })
+}
+
+func (g *Gateway) isClosing() bool {
+	select {
+	case <-g.closing:
+		return true
+	default:
+		return false
+	}
 }
 
 // await waits for the requests in flight.

@@ -376,3 +376,40 @@ func TestDrain(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestStreamsOfAGatewayThatDrains: a client that opens a stream meanwhile, or goes on with its own, is told to come back in a way after which
+// it does so. Of the revisions before 2025-11-25 none knows events without a message.
+func TestStreamsOfAGatewayThatDrains(t *testing.T) {
+	f := start(t, gateway.Options{Upstreams: answer(`{"content":[]}`)})
+	young, old := f.as(legacy, `{}`), f.as("2025-06-18", `{}`)
+	before := <-young.get("").events
+	if before.id == "" || before.data != "" {
+		t.Fatalf("the stream begins with %+v", before)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := f.Drain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		opened *streaming
+		status int
+		events int
+	}{
+		"a new stream":                       {young.get(""), http.StatusOK, 1},
+		"one that goes on":                   {young.get(before.id), http.StatusOK, 1},
+		"a new stream before 2025-11-25":     {old.get(""), http.StatusServiceUnavailable, 1},
+		"one that goes on before 2025-11-25": {old.get(before.id), http.StatusServiceUnavailable, 1},
+	} {
+		events := 0
+		for e := range tc.opened.events {
+			events++
+			if tc.status == http.StatusOK && (e.id == "" || e.data != "") {
+				t.Errorf("%s: heard %+v", name, e)
+			}
+		}
+		if tc.opened.status != tc.status || events != tc.events || (tc.opened.header.Get("Retry-After") == "") != (tc.status == http.StatusOK) {
+			t.Errorf("%s: %d, %d events, %v", name, tc.opened.status, events, tc.opened.header)
+		}
+	}
+}

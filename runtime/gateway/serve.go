@@ -106,12 +106,10 @@ func (g *Gateway) serveSession(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer g.streams.Add(-1)
-	select {
-	case <-g.closing:
+	if g.isClosing() && r.Header.Get(headerProtocol) < era.V20251125 {
 		refuseForNow(w, "1", shuttingDown)
 		return
-	default:
-	}
+	} // a client that knows events without a message is told where to go on, and the stream ends: after a status it would not come back
 	if last := r.Header.Get(headerLastID); last != "" && g.resumeElsewhere(w, r, id, principal, last) {
 		return
 	}
@@ -192,7 +190,7 @@ func (g *Gateway) follow(w http.ResponseWriter, r *http.Request, c *client, s *s
 	if out.start() != nil {
 		return
 	}
-	if c.info.Version >= era.V20251125 && r.Header.Get(headerLastID) == "" {
+	if c.info.Version >= era.V20251125 && (r.Header.Get(headerLastID) == "" || g.isClosing()) {
 		if out.write(s.primingAt(after)) != nil {
 			return
 		}
