@@ -34,7 +34,7 @@ type Server struct {
 
 // Serve is that of http.Server, but returns nil after Shutdown and Close. It sets ConnState, and has a connection wait as long for its first
 // request as for a later one: clients open some that they need only afterwards, and http.Server closes those after ReadHeaderTimeout. The
-// request that comes at that moment is lost, and net/http's Transport repeats none over a connection that it uses for the first time.
+// request that comes at that moment is lost, and clients do not repeat one that must not be carried out twice.
 func (s *Server) Serve(l net.Listener) error {
 	s.ConnState = s.changed
 	s.ReadHeaderTimeout = max(s.ReadHeaderTimeout, s.IdleTimeout)
