@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -110,14 +111,12 @@ func arrived(t *testing.T, c *conn) {
 type watched struct {
 	net.Conn
 	closed chan struct{}
-	once   atomic.Bool
+	once   sync.Once
 }
 
 func (w *watched) Close() error {
 	err := w.Conn.Close()
-	if w.once.CompareAndSwap(false, true) {
-		close(w.closed)
-	}
+	w.once.Do(func() { close(w.closed) })
 	return err
 }
 
